@@ -1,0 +1,1 @@
+"""Build a literate book: tangle, execute, validate and render MyST Markdown chapters."""
