@@ -39,31 +39,46 @@ def environment(*packages: str) -> dict[str, Any]:
 def compare(
     candidates: Mapping[str, Callable[[], Callable[[], object]]], repeats: int
 ) -> dict[str, dict[str, Any]]:
-    """Wall time of each candidate in seconds: median, fastest and slowest repeat.
+    """Seconds of each candidate: of the clock, and of the processor in this process.
 
     `candidates` maps a name to a function that prepares a run, untimed, and returns
     what to time. Every round runs each candidate once, so that a slow minute of the
-    machine falls on all of them.
+    machine falls on all of them. The two times differ when other programs take the
+    processor away (`wall` is greater) or when threads run at once (`cpu` is).
     """
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
     for _ in range(repeats):
         for name, prepare in candidates.items():
-            run = prepare()
-            gc.collect()
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: summary(values) for name, values in seconds.items()}
+            times[name].append(timed(prepare()))
+    return {name: summary(pairs) for name, pairs in times.items()}
 
 
-def summary(seconds: list[float]) -> dict[str, Any]:
+def timed(run: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of one run: of the clock, and of the processor."""
+    gc.collect()
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def summary(times: list[tuple[float, float]]) -> dict[str, Any]:
     """Median and spread of repeated timings, to four significant digits."""
-    return {
-        "median_s": float(f"{statistics.median(seconds):.4g}"),
-        "min_s": float(f"{min(seconds):.4g}"),
-        "max_s": float(f"{max(seconds):.4g}"),
-        "repeats": len(seconds),
+    walls, cpus = zip(*times, strict=True)
+    return {"wall": _spread(walls), "cpu": _spread(cpus), "repeats": len(times)}
+
+
+def _spread(seconds: tuple[float, ...]) -> dict[str, float]:
+    figures = {
+        "median_s": statistics.median(seconds),
+        "min_s": min(seconds),
+        "max_s": max(seconds),
     }
+    return {name: digits(value) for name, value in figures.items()}
+
+
+def digits(value: float) -> float:
+    """`value` to the four significant digits that a timing deserves at most."""
+    return float(f"{value:.4g}")
 
 
 def main(

@@ -9,9 +9,8 @@ import json
 import os
 import statistics
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import tiktoken
 import tokenizers
-from harness import compare, main, progress, summary
+from harness import compare, digits, main, progress, timed
 from tokenizers import models, pre_tokenizers, trainers
 
 from extracted.foundations.language_modeling import load_text
@@ -113,7 +112,13 @@ def naive_encode(word: str, ranks: dict[Pair, int]) -> list[int]:
     return ids
 
 
-def train_with_max(word_counts: dict[str, int], num_merges: int) -> list[Pair]:
+def train_by_recounting(word_counts: Mapping[str, int], num_merges: int) -> list[Pair]:
+    """The chapter's second version: the first, over different words with counts."""
+    rows = [(byte_ids(word), count) for word, count in word_counts.items()]
+    return [naive_step(rows, 256 + step) for step in range(num_merges)]
+
+
+def train_with_max(word_counts: Mapping[str, int], num_merges: int) -> list[Pair]:
     """The chapter's third version: counts kept, their maximum searched each time."""
     pairs, merges = PairIndex(word_counts), list[Pair]()
     while len(merges) < num_merges:
@@ -145,10 +150,27 @@ def parallel(on: bool, run: Callable[[], object]) -> Callable[[], object]:
     return timed
 
 
+def once(
+    name: str,
+    train: Callable[[Mapping[str, int], int], list[Pair]],
+    word_counts: Mapping[str, int],
+    merges: list[Pair],
+) -> dict[str, Any]:
+    """Time one run of a slow trainer, which must learn `merges`."""
+    learned: list[list[Pair]] = []
+
+    def run() -> None:
+        learned.append(train(word_counts, len(merges)))
+
+    timing = compare({name: lambda: run}, 1)
+    assert learned == [merges], f"{name} learns other merges"
+    return timing
+
+
 def extrapolate(
     words: list[str], merges: list[Pair], points: list[int], steps: int
 ) -> dict[str, Any]:
-    """Seconds of a naive merge after each of `points` merges, and their integral.
+    """Processor time of a naive merge after `points` merges, and the integral.
 
     The corpus is brought to each point by the known merges, untimed; then `steps`
     naive merges are timed and must equal the known ones.
@@ -160,10 +182,10 @@ def extrapolate(
         rows = [(known[word], 1) for word in words]
         seconds = []
         for step in range(point, min(point + steps, len(merges))):
-            start = time.perf_counter()
-            best = naive_step(rows, 256 + step)
-            seconds.append(time.perf_counter() - start)
-            assert best == merges[step], "the naive version learns other merges"
+            copy = list(rows)
+            _, cpu = timed(partial(naive_step, copy, 256 + step))
+            seconds.append(cpu)
+            assert naive_step(rows, 256 + step) == merges[step], "other merges"
         per_merge.append(statistics.median(seconds))
         done += len(seconds)
         progress(f"  after {point} merges: {per_merge[-1]:.4f} s a merge")
@@ -174,9 +196,9 @@ def extrapolate(
     )
     return {
         "points": points,
-        "seconds_per_merge": [float(f"{s:.4g}") for s in per_merge],
+        "cpu_s_per_merge": [digits(seconds) for seconds in per_merge],
         "merges_timed": done,
-        "extrapolated_s": float(f"{total:.4g}"),
+        "extrapolated_cpu_s": digits(total),
     }
 
 
@@ -197,18 +219,12 @@ def training(text: str, num_merges: int, quick: bool) -> dict[str, Any]:
         repeats,
     )
     progress("training: counts kept, maximum searched")
-    start = time.perf_counter()
-    assert train_with_max(dict(counts), num_merges) == merges
-    timings["search_maximum"] = summary([time.perf_counter() - start])
+    timings |= once("search_maximum", train_with_max, counts, merges)
     points = [p for p in (0, 100, 300, 1000, 3000, 6000) if p < num_merges]
     progress("training: recount the whole text")
     naive_text = extrapolate(words, merges, points, 2 if quick else 15)
     progress("training: recount unique words, in full")
-    rows = [(byte_ids(word), count) for word, count in counts.items()]
-    start = time.perf_counter()
-    naive = [naive_step(rows, 256 + step) for step in range(num_merges)]
-    timings["recount_words"] = summary([time.perf_counter() - start])
-    assert naive == merges
+    timings |= once("recount_words", train_by_recounting, counts, merges)
     theirs = json.loads(peer().to_str())["model"]
     ours = huggingface_record(Tokenizer(merges))["model"]
     assert ours["merges"] == theirs["merges"] and ours["vocab"] == theirs["vocab"]
@@ -319,13 +335,13 @@ def ratio(text: str, num_tokens: int) -> float:
 def what_gpt2_breaks(gpt2: Tokenizer) -> dict[str, Any]:
     """How GPT-2's vocabulary cuts numbers, languages, case and one user's name."""
     numbers = {}
-    for digits in (1, 2, 3, 4):
-        first, last = (0, 10) if digits == 1 else (10 ** (digits - 1), 10**digits)
+    for length in (1, 2, 3, 4):
+        first, last = (0, 10) if length == 1 else (10 ** (length - 1), 10**length)
         cuts = Counter(
             "+".join(str(len(gpt2.tokens[i])) for i in gpt2.encode(str(number)))
             for number in range(first, last)
         )
-        numbers[str(digits)] = dict(cuts.most_common())
+        numbers[str(length)] = dict(cuts.most_common())
     languages = {}
     for language, article in ARTICLE_1.items():
         languages[language] = {

@@ -90,7 +90,7 @@ def read_code(index: int, content: str, fence: int, report: Report) -> Cell:
         elif option in NUMBERS and not _is_positive(value):
             report(fence, f"{option} is {value!r}", "give a positive number")
     body = content.split("\n")[taken:]
-    if body and not body[0].strip():
+    if len(body) > 1 and not body[0].strip():
         taken, body = taken + 1, body[1:]
     source = "\n".join(body).rstrip()
     cell = Cell(index, "code", source, fence + 1 + taken, tags, options)

@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 
-from bookbuild import commands
+from bookbuild import commands, exercise
 from bookbuild.commands import Command, rendered
 from bookbuild.errors import BookError
 
@@ -89,9 +89,7 @@ def parser() -> argparse.ArgumentParser:
     ):
         module, _, function = place.partition(".")
         add.everything(name, rendered(f"bookbuild.{module}", function), text)
-    from importlib.util import find_spec
-    if find_spec("bookbuild.exercise"):
-        _add_reader(add)
+    _add_reader(add)
     return top
 
 
@@ -190,6 +188,4 @@ def _add_reader(add: _Subcommands) -> None:
     command.add_argument("--port", type=int, default=8000, help="default: 8000")
     device(command)
     text = "work on the exercises, graded on your machine"
-    from bookbuild import exercise
-
     exercise.configure(add("exercise", commands.exercise, text))

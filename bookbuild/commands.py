@@ -232,5 +232,4 @@ def clean(args: argparse.Namespace) -> int:
 def exercise(args: argparse.Namespace) -> int:
     from bookbuild import exercise
 
-    status: int = exercise.main(_load(args), args)
-    return status
+    return exercise.main(_load(args), args)

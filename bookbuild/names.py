@@ -55,7 +55,9 @@ def _bound(node: ast.AST) -> Iterator[Binding]:
                 yield Binding(inner.target.id, inner.lineno)
     elif isinstance(node, ast.AugAssign):  # changes a name, does not define it
         yield from _bound(node.value)
-    elif not isinstance(node, ast.Lambda):
+    elif isinstance(node, ast.Lambda):  # its body binds names of its own
+        yield from _bound(node.args)
+    else:
         captured = getattr(node, "name", getattr(node, "rest", None))
         if captured and isinstance(
             node, (ast.MatchAs, ast.MatchStar, ast.MatchMapping)
@@ -90,6 +92,7 @@ def undefined(source: str) -> list[Binding]:
     Raises `SyntaxError`.
     """
     tree = ast.parse(source)
+    compile(tree, "module", "exec", dont_inherit=True)
     top = symtable.symtable(source, "module", "exec")
     known = {
         symbol.get_name()

@@ -22,6 +22,7 @@ from bookbuild.files import write_atomic
 
 CONFIG = "_config.yml"
 COPIED = frozenset({".bib", ".png", ".jpg", ".jpeg", ".svg", ".gif", ".webp", ".js"})
+SYNTAX = frozenset({"amsmath", "colon_fence", "deflist", "dollarmath", "smartquotes"})
 LINK = re.compile(r"\]\(([^)\s:#]+)\.md(#[^)\s]*)?\)")
 HERE = Path(__file__).parent
 
@@ -122,7 +123,7 @@ def _joined(text: str | list[str]) -> str:
     return text if isinstance(text, str) else "".join(text)
 
 
-def configuration(book: Book, source: Path) -> dict[str, Any]:
+def configuration(book: Book, source: Path, builder: str = "html") -> dict[str, Any]:
     """Sphinx's configuration: Jupyter Book's defaults, `_config.yml`, and what must be."""
     import jsonschema
     from jupyter_book.config import get_final_config
@@ -152,12 +153,17 @@ def configuration(book: Book, source: Path) -> dict[str, Any]:
         "sphinx_togglebutton",
         "sphinx_copybutton",
         "sphinx.ext.intersphinx",
+        "sphinx_jupyterbook_latex",
     }
     wanted = [*config["extensions"], "sphinx_exercise", "sphinxcontrib.bibtex", "bookbuild.site"]
+    if builder != "html":
+        wanted.append("bookbuild.typst")
     bibliography = sorted(p.name for p in source.glob("*.bib"))
     config.pop("comments_config", None)
+    syntax = set(config.get("myst_enable_extensions", ())) | SYNTAX
     config |= {
         "extensions": [e for e in dict.fromkeys(wanted) if e not in unused],
+        "myst_enable_extensions": sorted(syntax - {"tasklist", "linkify"}),
         "bibtex_bibfiles": bibliography,
         "external_toc_path": TOC,
         "external_toc_exclude_missing": False,
@@ -175,6 +181,10 @@ def configuration(book: Book, source: Path) -> dict[str, Any]:
         "html_js_files": [],
     }
     config.setdefault("language", "en")
+    config["numfig_format"] = {"figure": "Figure %s"} | config.get("numfig_format", {})
+    theme = config.setdefault("html_theme_options", {})
+    for option in ("repository_url", "repository_branch", "path_to_docs", "launch_buttons"):
+        theme.pop(option, None)  # the pages' own links need no provider that the theme knows
     return config
 
 
@@ -215,13 +225,13 @@ def build(
                 outdir=out,
                 doctreedir=work / f"{builder}-doctrees",
                 buildername=builder,
-                confoverrides=configuration(book, source),
+                confoverrides=configuration(book, source, builder),
                 status=None,
                 warning=warnings,  # type: ignore[arg-type]
             )
             app.setup_extension("sphinx_multitoc_numbering")
             app.builder.search = False  # the site has its own, without an index to load
-            attach(app, book, write_all=write_all, warned=warned)
+            attach(app, book, write_all=write_all, warned=warned, **repository(book))
             app.build()
             found = set(app.env.found_docs)
     except SphinxError as error:
@@ -356,19 +366,20 @@ def _slug(book: Book) -> str:
     return "-".join(words) or "book"
 
 
-def source_of_package(book: Book) -> str:
-    """What pip installs to get the book's package: the repository of `_config.yml`."""
+def repository(book: Book) -> dict[str, str]:
+    """`url` and `branch` of the repository that `_config.yml` names, where it names one."""
     path = book.root / CONFIG
     user = yaml.safe_load(path.read_text(encoding="utf-8-sig")) if path.is_file() else {}
-    url = ((user or {}).get("repository") or {}).get("url", "")
-    return f"git+{url}" if url else "extracted"
+    named = (user or {}).get("repository") or {}
+    return {"url": str(named.get("url", "")).rstrip("/"), "branch": named.get("branch", "main")}
 
 
 def downloads(book: Book) -> dict[str, str]:
     """The clean and the executed notebook of each chapter with code, by its file's name."""
     from bookbuild.site.notebooks import Exporter
 
-    exporter = Exporter(book, source_of_package(book))
+    url = repository(book)["url"]
+    exporter = Exporter(book, f"git+{url}" if url else "extracted")
     made: dict[str, str] = {}
     for chapter in book.chapters:
         if chapter.code_cells:

@@ -56,8 +56,8 @@ def visit_cell_caption(self: HTML5Translator, node: cell_caption) -> None:
         here = builder.get_target_uri(builder.current_docname)  # type: ignore[attr-defined]
         target = relative_uri(here, builder.get_target_uri(source_page(node["path"])))
         self.body.append(
-            f'<a href="{escape(target)}#{escape(node["anchor"])}">'
-            f'<span class="visually-hidden">This cell is part of </span>'
+            f'<a href="{escape(target)}#{escape(node["anchor"])}" '
+            f'aria-label="This cell is part of {escape(node["path"])}">'
             f"<code>{escape(node['path'])}</code></a>"
         )
         self.body.append("</p>")

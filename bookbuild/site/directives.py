@@ -19,7 +19,7 @@ from bookbuild.nodes import (
 from bookbuild.site.state import book_of
 
 BOX = re.compile(r"^\[([ xX])\]\s+")
-PLANNED = re.compile(r"^- `([\w/-]+)`: (.+)$")
+PLANNED = re.compile(r"^- `([\w/-]+)` ([^:]+): (.+)$")
 
 
 class YouWillBuild(SphinxDirective):
@@ -97,8 +97,8 @@ class Quiz(SphinxDirective):
 class BookMap(SphinxDirective):
     """The chapters of one part: the planned ones stand in the content, the written ones link.
 
-    Each line is ``- `part/name`: summary``. A chapter of `_toc.yml` is written; its own
-    title and summary are shown.
+    Each line is ``- `part/name` Title: summary``. A chapter of `_toc.yml` is written; its
+    own title and summary are shown.
     """
 
     has_content = True
@@ -111,10 +111,10 @@ class BookMap(SphinxDirective):
             found = PLANNED.match(line)
             if not found:
                 if line.strip():
-                    message = f"not a chapter: {line!r}; write - `part/name`: what it teaches"
+                    message = f"not a chapter: {line!r}; write - `part/name` Title: what it teaches"
                     return [self.state.document.reporter.error(message, line=self.lineno + offset + 1)]
                 continue
-            name, summary = found[1], found[2]
+            name, title, summary = found.groups()
             chapter = written.get(name)
             term = nodes.term()
             if chapter:
@@ -124,8 +124,8 @@ class BookMap(SphinxDirective):
                 term.children[0]["book_page"] = name
                 summary = chapter.summary or summary
             else:
-                term += nodes.inline("", name.rpartition("/")[2].replace("_", " "))
-                term += nodes.inline("", " planned", classes=["planned"])
+                term += nodes.Text(f"{title} ")
+                term += nodes.inline("", "planned", classes=["planned"])
             entries += nodes.definition_list_item(
                 "", term, nodes.definition("", nodes.paragraph("", summary))
             )
@@ -141,14 +141,14 @@ DIRECTIVES: dict[str, type[Directive]] = {
 
 def visit_quiz(self: HTML5Translator, node: quiz) -> None:
     identity = node["ids"][0]
-    self.body.append(self.starttag(node, "section", CLASS="quiz", **{"aria-label": "Question"}))
+    self.body.append(self.starttag(node, "div", CLASS="quiz"))
     self.body.append(
         f'<fieldset aria-labelledby="{identity}-question">'
     )
 
 
 def depart_quiz(self: HTML5Translator, node: quiz) -> None:
-    self.body.append('<p class="quiz-status" role="status"></p></fieldset></section>\n')
+    self.body.append('<p class="quiz-status" role="status"></p></fieldset></div>\n')
 
 
 def visit_quiz_question(self: HTML5Translator, node: quiz_question) -> None:

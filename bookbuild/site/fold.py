@@ -19,7 +19,11 @@ class sidenote(nodes.Inline, nodes.TextElement):
     """A footnote's content where it is referred to. Attribute: `number`."""
 
 
-NODES: tuple[type[Any], ...] = (fold, fold_title, sidenote)
+class sidenote_below(nodes.General, nodes.TextElement):
+    """The same after the paragraph, for screens without a margin. Attribute: `number`."""
+
+
+NODES: tuple[type[Any], ...] = (fold, fold_title, sidenote, sidenote_below)
 
 
 class Folds(SphinxPostTransform):
@@ -38,7 +42,7 @@ class Folds(SphinxPostTransform):
             children = list(node.children)
             if children and isinstance(children[0], nodes.title):
                 title = children.pop(0)
-                folded += fold_title("", "", *title.children)
+                folded += fold_title("", title.astext())
             else:
                 folded += fold_title("", node.tagname.capitalize())
             folded += children
@@ -60,9 +64,26 @@ class Sidenotes(SphinxPostTransform):
             blocks = [c for c in note.children if not isinstance(c, nodes.label)]
             if len(blocks) != 1 or not isinstance(blocks[0], nodes.paragraph):
                 continue
-            number = reference.astext()
-            reference.replace_self(sidenote("", "", *blocks[0].children, number=number))
+            paragraph = reference.parent
+            while paragraph is not None and not isinstance(paragraph, nodes.paragraph):
+                paragraph = paragraph.parent
+            if paragraph is None:
+                continue
+            number, content = reference.astext(), blocks[0]
+            copy = content.deepcopy()
+            below = sidenote_below("", "", *copy.children, number=number)
+            place = paragraph.parent.index(paragraph) + 1
+            while place < len(paragraph.parent) and isinstance(
+                paragraph.parent[place], sidenote_below
+            ):
+                place += 1
+            paragraph.parent.insert(place, below)
+            reference.replace_self(sidenote("", "", *content.children, number=number))
             note.parent.remove(note)
+        if not any(True for _ in self.document.findall(nodes.footnote)):
+            for line in list(self.document.findall(nodes.transition)):
+                if "footnotes" in line["classes"]:
+                    line.parent.remove(line)
 
 
 def visit_fold(self: HTML5Translator, node: fold) -> None:
@@ -91,3 +112,12 @@ def visit_sidenote(self: HTML5Translator, node: sidenote) -> None:
 
 def depart_sidenote(self: HTML5Translator, node: sidenote) -> None:
     self.body.append("</small>")
+
+
+def visit_sidenote_below(self: HTML5Translator, node: sidenote_below) -> None:
+    number = node["number"]
+    self.body.append(f'<p class="sidenote-below" role="note"><sup>{number}</sup> ')
+
+
+def depart_sidenote_below(self: HTML5Translator, node: sidenote_below) -> None:
+    self.body.append("</p>\n")

@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from posixpath import relpath
+from posixpath import join, normpath, relpath
 from typing import Any
 
 from bookbuild.site.numbers import Target
@@ -16,16 +16,18 @@ ROLE = re.compile(r"\{([\w:]+)\}`([^`]+)`")
 TITLED = re.compile(r"^(.*?)\s*<([^<>]+)>$", re.DOTALL)
 CHOICE = re.compile(r"^- \[([ xX])\]\s+")
 CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
+PAGE = re.compile(r"\]\(([^)\s:#]+)\.md(?:#[^)\s]*)?\)")
 GLUED = "application/papermill.record/text/plain"
 
 
 @dataclass(frozen=True)
 class Context:
-    """What roles need: the chapter's name, all targets, glued values, citations."""
+    """What roles and links need: the chapter's name, all targets, values, citations."""
 
     chapter: str = ""
     targets: Mapping[str, Target] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
+    executed: frozenset[str] = frozenset()
     glued: Mapping[str, str] = field(default_factory=dict)
     citations: Mapping[str, str] = field(default_factory=dict)
 
@@ -50,7 +52,9 @@ def convert(text: str, context: Context) -> str:
         at += 1
         if re.match(r"^\([^)\s]+\)=\s*$", line) or line.startswith("% "):
             continue
-        shown.append(roles(re.sub(r"^\$\$\s*\([\w:-]+\)\s*$", "$$", line), context))
+        line = re.sub(r"^\$\$\s*\([\w:-]+\)\s*$", "$$", line)
+        line = re.sub(r"^\[\^([^\]]+)\]:\s*", r"<sup>\1</sup> ", line)
+        shown.append(roles(re.sub(r"\[\^([^\]]+)\]", r"<sup>\1</sup>", line), context))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(shown)).strip("\n")
 
 
@@ -89,8 +93,8 @@ def _directive(found: re.Match[str], body: list[str], context: Context) -> list[
         return convert(text, context).split("\n")
     inner = convert(text, context)
     title = name.replace("-", " ").capitalize()
-    if name == "admonition":
-        title = argument
+    if name in ("admonition", "margin", "topic", "sidebar", "dropdown"):
+        title = argument or title
     elif argument and name not in ("code-block", "code"):
         inner = f"{argument}\n\n{inner}" if inner else argument
     if name in ("code-block", "code"):
@@ -119,7 +123,7 @@ def _quiz(text: str, context: Context) -> list[str]:
             shown.extend(["</details>", ""] if verdict else [""])
             verdict = "Not this one." if choice[1] == " " else "Right."
             answer = roles(line[choice.end() :], context)
-            shown += [f"- {answer}", "", "<details>", f"<summary>Is it this one?</summary>", "", verdict]
+            shown += [f"- {answer}", "", "<details>", "<summary>Is it this one?</summary>", "", verdict]
         elif verdict:
             shown.append(roles(line.removeprefix("  "), context))
         else:
@@ -134,13 +138,18 @@ def roles(text: str, context: Context) -> str:
     def replace(found: re.Match[str]) -> str:
         return _role(found[1], found[2], context)
 
+    def link(found: re.Match[str]) -> str:
+        folder = context.chapter.rpartition("/")[0]
+        name = normpath(join(folder, found[1]))
+        return f"]({found[1]}.ipynb)" if name in context.executed else found[0]
+
     pieces, at = list[str](), 0
     for span in CODE.finditer(text):
         if re.search(r"\{[\w:]+\}$", text[: span.start()]):
             continue
-        pieces += [ROLE.sub(replace, text[at : span.start()]), span[0]]
+        pieces += [PAGE.sub(link, ROLE.sub(replace, text[at : span.start()])), span[0]]
         at = span.end()
-    return "".join([*pieces, ROLE.sub(replace, text[at:])])
+    return "".join([*pieces, PAGE.sub(link, ROLE.sub(replace, text[at:]))])
 
 
 def _role(name: str, content: str, context: Context) -> str:

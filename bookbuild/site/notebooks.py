@@ -26,6 +26,7 @@ class Exporter:
         self.install = INSTALL.format(source=source)
         self.targets = targets(book)
         self.titles = {chapter.name: chapter.title for chapter in book.chapters}
+        self.executed = frozenset(chapter.name for chapter in book.select())
         self.citations = citations(book.root / "book" / "references.bib")
 
     def notebook(
@@ -37,6 +38,7 @@ class Exporter:
             chapter=chapter.name,
             targets=self.targets,
             titles=self.titles,
+            executed=self.executed,
             glued=glued(shown),
             citations=self.citations,
         )
@@ -69,7 +71,7 @@ def _caption(cell: Cell, context: Context) -> str:
     if not figure.get("caption"):
         return ""
     target = context.targets.get(str(figure.get("name", "")))
-    number = f"**Fig. {target.number}** " if target else ""
+    number = f"**Figure {target.number}** " if target else ""
     return number + convert(str(figure["caption"]), context)
 
 

@@ -15,7 +15,7 @@ LABEL = re.compile(r"^\(([^)\s]+)\)=\s*$")
 DIRECTIVE = re.compile(r"^\s*(?:`{3,}|:{3,})\{([\w:-]+)\}\s*(.*?)\s*$")
 OPTION = re.compile(r"^\s*:(label|name):\s*(\S+)\s*$")
 EQUATION = re.compile(r"^\$\$\s*\(([\w:-]+)\)\s*$")
-KINDS = {"figure": "Fig.", "math": "", "exercise": "Exercise", "exercise-start": "Exercise"}
+KINDS = {"figure": "Figure", "math": "", "exercise": "Exercise", "exercise-start": "Exercise"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _collect(chapter: Chapter, prefix: str, found: dict[str, Target]) -> None:
         if cell.kind == "code":
             figure = (cell.metadata.get("mystnb") or {}).get("figure")
             if figure:
-                target = Target(chapter.name, "Fig.", number("Fig."), figure.get("caption", ""))
+                target = Target(chapter.name, "Figure", number("Figure"), figure.get("caption", ""))
                 found[str(figure.get("name", ""))] = target
             continue
         waiting, current, argument = "", "", ""

@@ -19,6 +19,9 @@ from bookbuild.tangle import MARKER, modules
 # Pygments marks every name, operator and space; those that no style names weigh half a page.
 UNSTYLED = re.compile(r'<span class="(?:n|p|o|w|pre)">([^<]*)</span>')
 NUMBERED = re.compile(r'(<a class="reference internal" href="#[^"]*">)[\d.]+ ')
+PROMPT = re.compile(r"(Show|Hide) code cell (source|output|content)")
+PROMPTED = {"source": "the code", "output": "the output", "content": "the cell"}
+ROLES = re.compile(r' role="(?:doc-[a-z]+|list)"')
 HERE = Path(__file__).parent
 TEMPLATES, STATIC = HERE / "templates", HERE / "static"
 
@@ -44,7 +47,6 @@ def context(
 ) -> None:
     """What `layout.html` needs."""
     book = book_of(app)
-    options = app.config.html_theme_options
     chapter = chapter_of(app, pagename)
     relative = context["pathto"]
     numbers = app.env.toc_secnumbers
@@ -69,16 +71,19 @@ def context(
     static = Path(app.srcdir, "_static")
     context["book_styles"] = sorted(p.name for p in static.glob("*.css"))
     context["book_scripts"] = sorted(p.name for p in static.glob("*.js"))
-    context["book_icon"] = relative("_static/icon.svg", 1)
-    repository = str(options.get("repository_url", "")).rstrip("/")
-    branch = options.get("repository_branch") or "main"
+    if (static / "icon.svg").is_file():
+        context["book_icon"] = relative("_static/icon.svg", 1)
+    repository = option(app, "url", "")
     if chapter and repository:
-        context["edit_uri"] = f"{repository}/edit/{branch}/{chapter.source}"
+        context["edit_uri"] = f"{repository}/edit/{option(app, 'branch')}/{chapter.source}"
     if chapter and chapter.code_cells:
         context["notebook_uri"] = relative(f"_notebooks/{chapter.name}.ipynb", 1)
     if chapter:
         context["description"] = chapter.summary
     body = UNSTYLED.sub(r"\1", context.get("body", "")).replace("<span></span>", "")
+    body = PROMPT.sub(lambda found: f"{found[1]} {PROMPTED[found[2]]}", body)
+    body = body.replace('<summary aria-label="Toggle hidden content">', "<summary>")
+    body = ROLES.sub("", body)  # roles that browsers do not allow on these elements
     context["body"] = body.replace(' docutils container"', '"')
     context["toc"] = NUMBERED.sub(r"\1", context.get("toc", ""))
     context["needs_design"] = bool(re.search(r'class="[^"]*\bsd-', context.get("body", "")))
@@ -115,7 +120,7 @@ def source_body(path: str, text: str, title: str, chapter_uri: str) -> str:
         shown.append(line)
     code = "\n".join(shown)
     return (
-        f"<h1><code>{escape(path)}</code></h1>\n"
+        f'<h1 class="module-title"><code>{escape(path)}</code></h1>\n'
         f'<p>The module that <a class="reference internal" href="{escape(chapter_uri)}">'
         f"{escape(title)}</a> makes, as it is installed. The comments that name a chapter lead "
         "back to the cell.</p>\n"

@@ -1,9 +1,3 @@
-# Generated from book/foundations/language_modeling.md; do not edit (e1fc6be828a2)
-"""Predict the next token by counting and by gradient descent, and measure what that
-understands.
-"""
-
-# %% book/foundations/language_modeling.md#END_OF_TEXT
 import hashlib
 import http.client
 import math
@@ -23,13 +17,75 @@ import torch
 from torch import Tensor, nn
 
 END_OF_TEXT = "<|endoftext|>"
+Item = TypeVar("Item")
+_CHOICE = re.compile(r"\[([^\]]*)\]")
+_MARK = re.compile(r" <(\w+) (\w+)>")
 
-T = TypeVar("T")
-CHOICE = re.compile(r"\[([^\]]*)\]")
-MARK = re.compile(r" <(\w+) (\w+)>")
+
+@dataclass(frozen=True)
+class Probe:
+    """A story cut off before a word that the story so far decides.
+
+    `answer` and all `candidates` begin with the space before the word, and
+    none is the beginning of another. `kind` is "person", "place", "thing",
+    "colour" (rivals are the others that the story mentions), "cause" or
+    "number" (rivals are three that it does not).
+    """
+
+    prompt: str
+    answer: str
+    candidates: tuple[str, ...]
+    kind: str
 
 
-# %% book/foundations/language_modeling.md#_entries
+@dataclass(frozen=True)
+class Story:
+    """A story, its checkable facts and where it comes from.
+
+    `facts` are the hero, the friend, their things and the first place. `bits`
+    is the information in the choices that made the text: no less than -log2
+    of the probability that the generator gives to it.
+    """
+
+    text: str
+    probes: tuple[Probe, ...]
+    facts: tuple[str, ...]
+    bits: float
+
+
+def split_of(facts: Sequence[str]) -> str:
+    """The split of all stories with these facts: a tenth are "validation"."""
+    digest = hashlib.sha256(" ".join(facts).encode()).digest()
+    return "validation" if digest[0] < 26 else "train"
+
+
+class Dice:
+    """Random choices, and the bits of information in them so far.
+
+    Uses only `random()`, whose sequence Python keeps for a given seed.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.bits = 0.0
+
+    def below(self, n: int) -> int:
+        self.bits += math.log2(n)
+        return int(self.rng.random() * n)
+
+    def pick(self, options: Sequence[Item]) -> Item:
+        return options[self.below(len(options))]
+
+    def sample(self, options: Sequence[Item], count: int) -> list[Item]:
+        pool = list(options)
+        return [pool.pop(self.below(len(pool))) for _ in range(count)]
+
+    def chance(self, p: float) -> bool:
+        hit = self.rng.random() < p
+        self.bits -= math.log2(p if hit else 1 - p)
+        return hit
+
+
 def _entries(text: str) -> dict[str, list[str]]:
     """Lines `name: value`, grouped by name; an indented line goes on."""
     table: dict[str, list[str]] = {}
@@ -162,72 +218,6 @@ ending: {hero} and {friend} laughed about [it|that day] for years, and {friend}
 """)
 
 
-# %% book/foundations/language_modeling.md#Probe
-@dataclass(frozen=True)
-class Probe:
-    """A story cut off before a word that the story so far decides.
-
-    `answer` and all `candidates` begin with the space before the word, and
-    none is the beginning of another. `kind` is "person", "place", "thing",
-    "colour" (rivals are the others that the story mentions), "cause" or
-    "number" (rivals are three that it does not).
-    """
-
-    prompt: str
-    answer: str
-    candidates: tuple[str, ...]
-    kind: str
-
-
-@dataclass(frozen=True)
-class Story:
-    """A story, its checkable facts and where it comes from.
-
-    `facts` are the hero, the friend, their things and the first place. `bits`
-    is the information in the choices that made the text: no less than -log2
-    of the probability that the generator gives to it.
-    """
-
-    text: str
-    probes: tuple[Probe, ...]
-    facts: tuple[str, ...]
-    bits: float
-
-
-def split_of(facts: Sequence[str]) -> str:
-    """The split of all stories with these facts: a tenth are "validation"."""
-    digest = hashlib.sha256(" ".join(facts).encode()).digest()
-    return "validation" if digest[0] < 26 else "train"
-
-
-class Dice:
-    """Random choices, and the bits of information in them so far.
-
-    Uses only `random()`, whose sequence Python keeps for a given seed.
-    """
-
-    def __init__(self, rng: random.Random) -> None:
-        self.rng = rng
-        self.bits = 0.0
-
-    def below(self, n: int) -> int:
-        self.bits += math.log2(n)
-        return int(self.rng.random() * n)
-
-    def pick(self, options: Sequence[T]) -> T:
-        return options[self.below(len(options))]
-
-    def sample(self, options: Sequence[T], count: int) -> list[T]:
-        pool = list(options)
-        return [pool.pop(self.below(len(pool))) for _ in range(count)]
-
-    def chance(self, p: float) -> bool:
-        hit = self.rng.random() < p
-        self.bits -= math.log2(p if hit else 1 - p)
-        return hit
-
-
-# %% book/foundations/language_modeling.md#Narrator
 class Narrator:
     """Tells one story, and keeps the state of its world.
 
@@ -252,8 +242,6 @@ class Narrator:
         for person, his in (("hero", "his"), ("friend", "his2")):
             w[his] = "his" if w[person] in WORDS["boy"] else "her"
         w |= {"role": pick(WORDS["role"]), "kin": pick(WORDS["kin"])}
-        cause = pick(GRAMMAR["cause"]).split("/")
-        w |= zip(("origin", "obstacle", "state"), cause)
         self.words = w
         self.facts = (w["hero"], w["friend"], w["thing"], w["thing2"], first)
 
@@ -261,8 +249,8 @@ class Narrator:
         """Add a sentence of the grammar; a `<kind word>` in it is a probe."""
         pick = self.dice.pick
         line = pick(GRAMMAR[rule])
-        line = CHOICE.sub(lambda match: pick(match[1].split("|")), line)
-        start, *rest = MARK.split(" " + line.format_map(self.words | words))
+        line = _CHOICE.sub(lambda match: pick(match[1].split("|")), line)
+        start, *rest = _MARK.split(" " + line.format_map(self.words | words))
         self.text += start
         for kind, answer, after in zip(rest[::3], rest[1::3], rest[2::3]):
             options = sorted([answer, *self.rivals(kind, answer)])
@@ -274,7 +262,7 @@ class Narrator:
     def rivals(self, kind: str, answer: str) -> list[str]:
         """The wrong candidates of a probe."""
         if kind == "number":
-            near = range(max(1, int(answer) - 4), int(answer) + 5)
+            near = range(max(1, int(answer) - 4), min(int(answer) + 5, 25))
             pool = [str(n) for n in near if len(str(n)) == len(answer)]
         elif kind == "cause":
             pool = [line.split("/")[1] for line in GRAMMAR["cause"]]
@@ -311,7 +299,7 @@ class Narrator:
             who = dice.pick([p for p in self.people if p != who])
             company = [p for p in self.people if at[p] == at[who] and p != who]
             near = [p for p in company if p != giver]
-            if self.holder == who and near and dice.chance(0.5):
+            if self.holder == who and near and dice.chance(0.8):
                 giver, self.holder = who, dice.pick(near)
                 self.say("give", who=who, to=self.holder)
             elif self.holder == who and dice.chance(0.4):
@@ -329,7 +317,9 @@ class Narrator:
         """Where is it? In a dialogue, if two others can talk elsewhere."""
         at = self.at
         away = [person for person in at if at[person] != place]
-        pairs = [(p, q) for p in away for q in away if p != q and at[p] == at[q]]
+        pairs = [
+            (p, q) for p in away for q in away if p != q and at[p] == at[q]
+        ]
         asker, teller = self.dice.pick(pairs) if pairs else ("", "")
         rule = f"{'ask' if pairs else 'tell'} {what}"
         self.say(rule, answer=place, asker=asker, teller=teller, **words)
@@ -355,6 +345,8 @@ class Narrator:
             self.say(rule)
         trouble = dice.chance(0.5)
         if trouble:
+            cause = dice.pick(GRAMMAR["cause"]).split("/")
+            self.words |= zip(("origin", "obstacle", "state"), cause)
             self.say("trouble")
         if not trouble or dice.chance(0.15):
             self.count()
@@ -368,7 +360,6 @@ class Narrator:
         return Story(self.text[1:], tuple(self.probes), self.facts, dice.bits)
 
 
-# %% book/foundations/language_modeling.md#iterate_stories
 def iterate_stories(
     *, seed: int = 0, split: str = "train"
 ) -> Iterator[Story]:
@@ -396,7 +387,6 @@ def generate_probes(
     return list(islice((p for s in stories for p in s.probes), count))
 
 
-# %% book/foundations/language_modeling.md#Vocabulary
 class Vocabulary:
     """The distinct pieces of a text, numbered in sorted order."""
 
@@ -453,15 +443,23 @@ class BigramModel:
         return self.probabilities().log().float()[ids]
 
 
-class NeuralBigram(nn.Module):
-    """A bigram model whose table of logits is learned by gradient descent."""
+@torch.no_grad()
+def sample_tokens(
+    model: Callable[[Tensor], Tensor],
+    ids: Tensor,
+    *,
+    count: int,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Continue `ids` by drawing `count` tokens: (B, T) -> (B, T + count).
 
-    def __init__(self, vocab_size: int) -> None:
-        super().__init__()
-        self.table = nn.Embedding(vocab_size, vocab_size)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        return self.table(ids)  # (B, T) -> (B, T, V)
+    `model` maps ids (B, T) to logits (B, T, V).
+    """
+    for _ in range(count):
+        probs = model(ids)[:, -1].softmax(dim=-1)  # (B, V)
+        drawn = torch.multinomial(probs, 1, generator=generator)
+        ids = torch.cat([ids, drawn], dim=1)
+    return ids
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -490,23 +488,16 @@ def bits_per_byte(loss: float, *, num_tokens: int, num_bytes: int) -> float:
     return loss * num_tokens / num_bytes / math.log(2)
 
 
-@torch.no_grad()
-def sample_tokens(
-    model: Callable[[Tensor], Tensor],
-    ids: Tensor,
-    *,
-    count: int,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Continue `ids` by drawing `count` tokens: (B, T) -> (B, T + count).
+class NeuralBigram(nn.Module):
+    """A bigram model whose table of logits is learned by gradient descent."""
 
-    `model` maps ids (B, T) to logits (B, T, V).
-    """
-    for _ in range(count):
-        probs = model(ids)[:, -1].softmax(dim=-1)  # (B, V)
-        drawn = torch.multinomial(probs, 1, generator=generator)
-        ids = torch.cat([ids, drawn], dim=1)
-    return ids
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(vocab_size, vocab_size)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        logits: Tensor = self.table(ids)  # (B, T) -> (B, T, V)
+        return logits
 
 
 def chance(probes: Sequence[Probe]) -> float:
@@ -530,7 +521,6 @@ def probe_accuracy(
     return score / len(probes)
 
 
-# %% book/foundations/language_modeling.md#DownloadError
 class DownloadError(OSError):
     """A file could not be fetched; the message says what to do about it."""
 

@@ -1,4 +1,4 @@
-# Generated from book/foundations/tokenizer.md; do not edit (cee831337781)
+# Generated from book/foundations/tokenizer.md; do not edit (b468fe80b2a2)
 """Byte-pair encoding from scratch, trained and applied as fast as Python allows,
 exchangeable with tiktoken and Hugging Face.
 """
@@ -153,7 +153,7 @@ class ByteVocabulary:
         self.tokens = [bytes([byte]) for byte in BYTE_ORDER]
         for new, (a, b) in enumerate(self.merges, 256):
             if not (0 <= a < new and 0 <= b < new):
-                raise ValueError(f"merge {(a, b)} makes {new} of a later id")
+                raise ValueError(f"merge {new} joins a later id: {(a, b)}")
             self.tokens.append(self.tokens[a] + self.tokens[b])
         if not isinstance(special_tokens, Mapping):
             free = enumerate(special_tokens, len(self.tokens))
@@ -162,7 +162,8 @@ class ByteVocabulary:
         self._bytes = dict(enumerate(self.tokens))
         for name, i in self.special_tokens.items():
             if not name or i < 0 or i in self._bytes:
-                raise ValueError(f"{name!r}, {i} is no name with a free id")
+                message = "a special token needs a name and a free id, not"
+                raise ValueError(f"{message} {name!r} and {i}")
             self._bytes[i] = name.encode("utf-8")
 
     @property
@@ -302,7 +303,7 @@ class Tokenizer(ByteVocabulary):
             allowed_special = self.special_tokens
         if unknown := {*allowed_special} - {*self.special_tokens}:
             known = list(self.special_tokens)
-            raise ValueError(f"{sorted(unknown)} not among special {known}")
+            raise ValueError(f"special tokens are {known}, not {sorted(unknown)}")
         ids: list[int] = []
         for i, part in enumerate(split_special(text, allowed_special)):
             if i % 2:

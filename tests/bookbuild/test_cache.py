@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import socket
@@ -401,12 +400,14 @@ def test_kill_9_at_any_moment_leaves_whole_entries(store: Cache) -> None:
         assert not list(store.directory.glob(".bookbuild-*"))
     assert store.warnings == []  # type: ignore[attr-defined]
     assert leftovers, "no kill met a write: the test proves nothing"
-    assert put(store, "a").notebook["text"] == "a" * 1000 or store.entries("p/a")
+    assert put(store, "c").notebook["text"] == "c" * 1000
 
 
 @needs_fork
 def test_a_write_that_fails_half_way_is_told_and_harms_nothing(store: Cache) -> None:
     kept = put(store, "kept")
+
+    resource = pytest.importorskip("resource")
 
     def work() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

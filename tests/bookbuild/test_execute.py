@@ -249,7 +249,7 @@ GOOD = page(
     code(""),
     code("def fail():\n    raise KeyError('k')\n\nfail()", "raises-exception"),
     code(
-        "import matplotlib.pyplot as plt\n_ = plt.figure(figsize=(1, 1))",
+        "import matplotlib.pyplot as plt\n_ = plt.figure(figsize=(1, 1)).gca()",
         mystnb={"figure": {"name": "fig-x", "caption": "A caption."}},
     ),
     code("for i in range(3):\n    print(f'step {i}', end='\\r')\nprint('done')"),

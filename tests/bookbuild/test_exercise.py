@@ -429,7 +429,7 @@ def test_a_starter_that_the_book_changed_replaces_an_unedited_file(make: Make) -
 
 ANSWERS: dict[str, tuple[str, int, str]] = {
     "a wrong result": (
-        "import math\n\ndef helper(x):\n    return x\n\ndef double(x):\n    return 3 * x",
+        "import os\n\ndef other(x):\n    return x\n\ndef double(x):\n    return 3 * x",
         6,
         "double(4) is 12, not 8",
     ),

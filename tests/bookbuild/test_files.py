@@ -1,4 +1,4 @@
-"""Writing: whole files or nothing, only what changed, and refusals that name the file."""
+"""Writing: whole files or nothing, only what changed; refusals name the file."""
 
 import errno
 import os
@@ -75,7 +75,8 @@ def test_without_permission_nothing_changes_and_the_file_is_named(
     (folder / "file").write_text("old")
     folder.chmod(0o555)
     script = (  # root may write everywhere, so become nobody
-        "import os; from pathlib import Path; from bookbuild.files import write_atomic\n"
+        "import os; from pathlib import Path\n"
+        "from bookbuild.files import write_atomic\n"
         "os.chdir(os.environ['FOLDER']); os.geteuid() or os.setuid(65534)\n"
         "write_atomic(Path('file'), 'new')"
     )

@@ -1,7 +1,7 @@
 // Quizzes: a choice is answered at once and remembered on this device.
 (function () {
   "use strict";
-  Array.prototype.forEach.call(document.querySelectorAll("section.quiz"), function (quiz) {
+  Array.prototype.forEach.call(document.querySelectorAll("div.quiz"), function (quiz) {
     var key = "quiz:" + location.pathname.split("/").slice(-2).join("/") + "#" + quiz.id;
     var choices = Array.prototype.slice.call(quiz.querySelectorAll(".quiz-choice"));
     var status = quiz.querySelector(".quiz-status");

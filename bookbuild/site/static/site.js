@@ -148,10 +148,12 @@
   if (location.hash) reveal();
   var opened = [];
   window.addEventListener("beforeprint", function () {
-    opened = all("details:not([open])");
-    opened.forEach(function (fold) { fold.open = true; });
+    var closed = all("details:not([open])");
+    opened = opened.concat(closed);
+    closed.forEach(function (fold) { fold.open = true; });
   });
   window.addEventListener("afterprint", function () {
     opened.forEach(function (fold) { fold.open = false; });
+    opened = [];
   });
 })();

@@ -1,0 +1,155 @@
+"""From Typst sources to the PDF: fonts, figures moved to where they fit, errors explained."""
+
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bookbuild.errors import BookError, Problem
+from bookbuild.files import write_atomic
+
+ROUNDS = 5
+GAP = 60.0  # points of white above which a figure leaves its place
+BOTTOM = (10 - 0.85) * 72
+UNSHOWN = re.compile(r"the text `?\"(.*?)\"`? could not be displayed", re.DOTALL)
+ESCAPED = re.compile(r"\\u\{([0-9a-f]+)\}")
+PLACE = re.compile(r"┌─ (.+\.typ):(\d+)")
+MARK = re.compile(r"/\*@(\d+)\*/")
+PATH = re.compile(r"^// (book/\S+)$", re.MULTILINE)
+STANDARD = "ua-1"
+
+
+def compile_pdf(folder: Path) -> bytes:
+    """The PDF of `folder/main.typ`: tagged, fonts embedded, the same for the same sources.
+
+    Raises `BookError` naming the Markdown line where the compiler can say it.
+    """
+    import typst
+
+    fonts, missing = _fonts(folder)
+    write_atomic(folder / "missing.json", json.dumps([f"{ord(c):x}" for c in missing]))
+    compiler = typst.Compiler(str(folder / "main.typ"), root=str(folder), font_paths=fonts)
+    try:
+        try:
+            _place_figures(folder, compiler)
+        except RuntimeError:  # a query does not say where it fails; compiling does
+            compiler.compile(format="pdf")
+            raise
+        made = compiler.compile(format="pdf", pdf_standards=[STANDARD], timestamp=0)
+    except typst.TypstError as error:
+        raise explained(folder, error) from error
+    assert isinstance(made, bytes)
+    return made
+
+
+# Fonts.
+
+
+def _fonts(folder: Path) -> tuple[Any, list[str]]:
+    """The fewest fonts that have all the characters of the sources, and what none has.
+
+    The compiler's own come first, then the ones that Matplotlib brings, then the system's.
+    """
+    import matplotlib
+    import typst
+
+    texts = (path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.typ")))
+    used = sorted({c for text in texts for c in text if c > "\x7f"})
+    more = [str(Path(matplotlib.get_data_path(), "fonts", "ttf"))]
+    missing = used
+    for paths, system in (([], False), (more, False), (more, True)):
+        fonts = typst.Fonts(include_system_fonts=system, font_paths=paths)
+        missing = unshown(missing, fonts)
+        if not missing:
+            break
+    if missing:
+        names = " ".join(f"{c} (U+{ord(c):04X})" for c in missing)
+        print(f"note: no font on this machine has {names}", file=sys.stderr)
+        print("hint: install Noto fonts; now their code points are printed", file=sys.stderr)
+    return fonts, missing
+
+
+def unshown(characters: list[str], fonts: Any) -> list[str]:
+    """Those of `characters` for which `fonts` have no glyph."""
+    import typst
+
+    text = " ".join(f"\\u{{{ord(c):x}}}" for c in characters)
+    probe = f'#set document(title: "t")\n#set page(height: auto)\n{text}\n'
+    try:
+        typst.compile(
+            probe.encode(), format="pdf", font_paths=fonts, pdf_standards=[STANDARD]
+        )
+    except typst.TypstError as error:
+        shown = "".join(UNSHOWN.findall(error.diagnostic))
+        found = set(ESCAPED.sub(lambda match: chr(int(match[1], 16)), shown))
+        return [c for c in characters if c in found]
+    return []
+
+
+# Figures.
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """Where the text calls a figure, and where it was set."""
+
+    name: str
+    called: tuple[int, float]
+    set: tuple[int, float]
+
+    @property
+    def jumped(self) -> bool:
+        """It did not fit below its call and left the rest of that page white."""
+        return self.set[0] > self.called[0] and BOTTOM - self.called[1] > GAP
+
+
+def _place_figures(folder: Path, compiler: Any) -> None:
+    """Let figures that leave a gap float to the next page's top; the text closes the gap."""
+    floating: set[str] = set()
+    returned: set[str] = set()
+    for _ in range(ROUNDS):
+        exhibits, openings = _layout(compiler)
+        after = set(floating)
+        for exhibit in exhibits:
+            if exhibit.name not in floating and exhibit.jumped:
+                if exhibit.name not in returned:
+                    after.add(exhibit.name)
+            elif exhibit.name in floating and exhibit.set[0] == exhibit.called[0]:
+                after.discard(exhibit.name)
+                if exhibit.set[0] in openings:
+                    returned.add(exhibit.name)
+        if after == floating:
+            return
+        floating = after
+        write_atomic(folder / "floats.json", json.dumps(sorted(floating)))
+
+
+def _layout(compiler: Any) -> tuple[list[Exhibit], set[int]]:
+    marks = json.loads(compiler.query("<exhibits>", field="value", one=True))
+    openings = json.loads(compiler.query("<openings>", field="value", one=True))
+    places: dict[str, dict[str, tuple[int, float]]] = {}
+    for mark in marks:
+        places.setdefault(mark["name"], {})[mark["what"]] = (mark["page"], mark["y"])
+    return [Exhibit(name, p["called"], p["set"]) for name, p in places.items()], set(openings)
+
+
+# Errors.
+
+
+def explained(folder: Path, error: Any) -> BookError:
+    """The compiler's error at the line of the chapter that it comes from."""
+    hint = "; ".join(error.hints)
+    found = PLACE.search(error.diagnostic)
+    name = found[1].rpartition(f"/{folder.name}/")[2] if found else "main.typ"
+    path = folder / name
+    if not found or not path.is_file():
+        return BookError(Problem(path.as_posix(), 0, error.message, hint))
+    text = path.read_text(encoding="utf-8")
+    above = "\n".join(text.split("\n")[: int(found[2])])
+    source = PATH.search(text)
+    marks = MARK.findall(above)
+    if not source:
+        return BookError(Problem(path.as_posix(), int(found[2]), error.message, hint))
+    return BookError(Problem(source[1], int(marks[-1]) if marks else 0, error.message, hint))

@@ -1,0 +1,118 @@
+"""Formulas: TeX to Typst's mathematics, all formulas of the book in one call of pandoc."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterable
+from functools import lru_cache
+
+from bookbuild.errors import BookError, Problem
+from bookbuild.typst.markup import Formula, Piece, string
+
+SEPARATOR = re.compile(r"^@@(\d+)@@$", re.MULTILINE)
+OPERATOR = re.compile(r"\\operatorname\*\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+ENVIRONMENT = re.compile(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
+BRACED = re.compile(r"\{[^{}]*\}")
+LIMITS = "LIMITS"
+
+
+def convert(formulas: Iterable[Formula]) -> dict[Formula, str]:
+    """Each formula as Typst mathematics, `$…$`.
+
+    Raises `BookError` that names every formula which cannot be read.
+    """
+    wanted = list(dict.fromkeys(formulas))
+    made = _pandoc([(prepared(f.tex, f.displayed), f.displayed) for f in wanted])
+    problems = []
+    found: dict[Formula, str] = {}
+    for formula, typst in zip(wanted, made, strict=True):
+        if not typst.startswith("$"):
+            path, line = formula.where
+            message = f"this formula is not TeX that can be typeset: {formula.tex}"
+            hint = "use the commands of amsmath; macros and \\color are not known"
+            problems.append(Problem(path, line, message, hint))
+        found[formula] = mended(typst)
+    if problems:
+        raise BookError(*problems)
+    return found
+
+
+def prepared(tex: str, displayed: bool) -> str:
+    """What pandoc reads well: aligned lines in an environment, operators marked."""
+    tex = OPERATOR.sub(lambda m: rf"\operatorname{{{LIMITS}{_words(m[1])}}}", tex.strip())
+    bare = ENVIRONMENT.sub("", tex)
+    while BRACED.search(bare):
+        bare = BRACED.sub("", bare)
+    if displayed and (r"\\" in bare or re.search(r"(?<!\\)&", bare)):
+        return rf"\begin{{aligned}}{tex}\end{{aligned}}"
+    return tex
+
+
+def _words(name: str) -> str:
+    return re.sub(r"\\[,;:! ]", " ", name)
+
+
+def mended(typst: str) -> str:
+    """Pandoc's Typst with TeX's spaces, operators and large delimiters put right."""
+    typst = typst.replace("#h(-1em)", "#h(-0.1667em)").replace("#h(0em)", "thick")
+    typst = re.sub(r'(?<![\w(])(?<!delim: )"([^"]*)"', _operator, typst)
+    typst = re.sub(
+        r"#scale\(x: (\d+)%, y: \d+%\)\[(.*?)\](?!\])",
+        lambda m: f"lr(size: #{m[1]}%, {m[2]})",
+        typst,
+    )
+    if typst.startswith("$ cases(") or " cases(" in typst:
+        typst = re.sub(r"(?<=[^\\]) & ", " & quad ", typst)
+    return typst
+
+
+def _operator(found: re.Match[str]) -> str:
+    name = found[1]
+    if name.startswith(LIMITS):
+        return f"op({string(name.removeprefix(LIMITS))}, limits: #true)"
+    return f"op({string(name)})"
+
+
+def _pandoc(formulas: list[tuple[str, bool]]) -> list[str]:
+    import pypandoc
+
+    if not formulas:
+        return []
+    blocks = []
+    for number, (tex, displayed) in enumerate(formulas):
+        kind = {"t": "DisplayMath" if displayed else "InlineMath"}
+        mark = {"t": "RawBlock", "c": ["typst", f"@@{number}@@"]}
+        blocks += [mark, {"t": "Para", "c": [{"t": "Math", "c": [kind, tex]}]}]
+    document = {"pandoc-api-version": _api(), "meta": {}, "blocks": blocks}
+    command = [pypandoc.get_pandoc_path(), "-f", "json", "-t", "typst", "--wrap=none"]
+    text = json.dumps(document).encode()
+    done = subprocess.run(command, input=text, capture_output=True, check=True)
+    pieces = SEPARATOR.split(done.stdout.decode())[1:]
+    return [body.strip() for body in pieces[1::2]]
+
+
+@lru_cache(maxsize=1)
+def _api() -> list[int]:
+    """The version of pandoc's document model; without it pandoc refuses the document."""
+    import pypandoc
+
+    command = [pypandoc.get_pandoc_path(), "-f", "markdown", "-t", "json"]
+    empty = subprocess.run(command, input=b"", capture_output=True, check=True)
+    api: list[int] = json.loads(empty.stdout)["pandoc-api-version"]
+    return api
+
+
+def source(pieces: Iterable[Piece], converted: dict[Formula, str]) -> str:
+    """The finished source: strings as they are, formulas by their function."""
+    done = []
+    for piece in pieces:
+        if isinstance(piece, str):
+            done.append(piece)
+        else:
+            alt, math = string(" ".join(piece.tex.split())), converted[piece]
+            if piece.displayed:
+                number = string(piece.number) if piece.number else "none"
+                done.append(f"#display({alt}, {number}, {math})")
+            else:
+                done.append(f"#formula({alt}, {math});")
+    return "".join(done)
