@@ -2,120 +2,132 @@
 
 import hashlib
 import os
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nox
 
 ROOT = Path(__file__).parent
-ENVIRONMENT = str(
-    ROOT / ".nox" / f"book-{sys.version_info.major}.{sys.version_info.minor}"
-)
+# One environment for all tasks, which nox's own backends cannot share.
+ENVIRONMENT = ROOT / ".nox" / "book-{}.{}".format(*sys.version_info)
+SCRIPTS = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 
 nox.needs_version = ">=2025.2.9"
-nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.reuse_existing_virtualenvs = True
+nox.options.default_venv_backend = "none"
 nox.options.sessions = ["book"]
 
+Run = Callable[..., None]
 
-def task(function):
-    """A session in the one environment that all share, installed when stale."""
 
-    def run(session: nox.Session) -> None:
-        # Otherwise every start compiles torch's modules again.
+def task(function: Callable[[Run, list[str]], None]) -> object:
+    """A session: `function(run, arguments)`; `run` finds the environment's tools."""
+
+    def session(session: nox.Session) -> None:
+        # An environment that forbids bytecode would compile torch at every start.
         session.env["PYTHONDONTWRITEBYTECODE"] = ""
+        session.env["VIRTUAL_ENV"] = str(ENVIRONMENT)
+        session.env["PATH"] = os.pathsep.join([str(SCRIPTS), os.environ["PATH"]])
         install(session)
-        function(session)
 
-    run.__doc__ = function.__doc__
-    return nox.session(name=function.__name__, venv_location=ENVIRONMENT)(run)
+        def run(program: str, *arguments: str) -> None:
+            session.run(str(SCRIPTS / program), *arguments)
+
+        function(run, session.posargs)
+
+    session.__doc__ = function.__doc__
+    return nox.session(name=function.__name__)(session)
 
 
 def install(session: nox.Session) -> None:
-    """Install the project with what its tasks need, when its requirements changed."""
+    """Make the environment, with uv where there is one, when requirements changed."""
     needed = [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in needed)).hexdigest()
-    stamp = Path(session.virtualenv.location) / "installed.sha256"
+    stamp = ENVIRONMENT / "installed.sha256"
     if stamp.is_file() and stamp.read_text() == digest:
         return
-    if "PIP_FIND_LINKS" in os.environ:
-        session.env["UV_FIND_LINKS"] = os.environ["PIP_FIND_LINKS"]
-    session.install("-c", "constraints.txt", "-e", ".[dev,bench]")
+    place = str(ENVIRONMENT)
+    project = ["install", "-c", "constraints.txt", "-e", ".[dev,bench]"]
+    if uv := shutil.which("uv"):
+        if "PIP_FIND_LINKS" in os.environ:
+            session.env["UV_FIND_LINKS"] = os.environ["PIP_FIND_LINKS"]
+        session.run(uv, "venv", "--allow-existing", "--python", sys.executable, place)
+        session.run(uv, "pip", *project)
+    else:
+        session.run(sys.executable, "-m", "virtualenv", "--quiet", place)
+        session.run(str(SCRIPTS / "python"), "-m", "pip", *project, "--quiet")
     stamp.write_text(digest)
 
 
 @task
-def book(session: nox.Session) -> None:
+def book(run: Run, arguments: list[str]) -> None:
     """Tangle, execute, validate and render the whole book; prints where the page is."""
-    session.run("bookbuild", "book", "-j", "0", *session.posargs)
+    run("bookbuild", "book", "-j", "0", *arguments)
 
 
 @task
-def tests(session: nox.Session) -> None:
+def tests(run: Run, arguments: list[str]) -> None:
     """Test the tool and the package; execute and validate every chapter."""
-    session.run("bookbuild", "tangle", "--check")
-    session.run("bookbuild", "execute", "--validate", "-j", "0")
-    session.run("pytest", *session.posargs)
+    run("bookbuild", "tangle", "--check")
+    run("bookbuild", "execute", "--validate", "-j", "0")
+    run("pytest", *arguments)
 
 
 @task
-def execute(session: nox.Session) -> None:
+def execute(run: Run, arguments: list[str]) -> None:
     """Run chapters: nox -s execute -- foundations/attention -j 2 --device cpu."""
-    session.run("bookbuild", "execute", *session.posargs)
+    run("bookbuild", "execute", *arguments)
 
 
 @task
-def accept(session: nox.Session) -> None:
+def accept(run: Run, arguments: list[str]) -> None:
     """Make the outputs of chapters their references: nox -s accept -- CHAPTER…."""
-    session.run("bookbuild", "accept", *session.posargs)
+    run("bookbuild", "accept", *arguments)
 
 
 @task
-def tangle(session: nox.Session) -> None:
+def tangle(run: Run, arguments: list[str]) -> None:
     """Make the package in extracted/ from the chapters."""
-    session.run("bookbuild", "tangle", *session.posargs)
+    run("bookbuild", "tangle", *arguments)
 
 
 @task
-def check(session: nox.Session) -> None:
+def check(run: Run, arguments: list[str]) -> None:
     """Drift, links, lint and types, in seconds."""
-    session.run("bookbuild", "check")
-    session.run("ruff", "format", "--check")
-    session.run("ruff", "check")
-    session.run("mypy")
+    run("bookbuild", "check", *arguments)
+    run("ruff", "format", "--check")
+    run("ruff", "check")
+    run("mypy")
 
 
 @task
-def serve(session: nox.Session) -> None:
+def serve(run: Run, arguments: list[str]) -> None:
     """Serve the site and reload a page when its chapter is saved."""
-    session.run("bookbuild", "serve", *session.posargs)
+    run("bookbuild", "serve", *arguments)
 
 
 @task
-def pdf(session: nox.Session) -> None:
+def pdf(run: Run, arguments: list[str]) -> None:
     """Typeset the printed book."""
-    session.run("bookbuild", "pdf", *session.posargs)
+    run("bookbuild", "pdf", *arguments)
 
 
 @task
-def epub(session: nox.Session) -> None:
+def epub(run: Run, arguments: list[str]) -> None:
     """Make the e-book."""
-    session.run("bookbuild", "epub", *session.posargs)
+    run("bookbuild", "epub", *arguments)
 
 
 @task
-def notebooks(session: nox.Session) -> None:
+def notebooks(run: Run, arguments: list[str]) -> None:
     """Write the chapters as .ipynb files for Jupyter and Colab."""
-    session.run("bookbuild", "notebooks", *session.posargs)
+    run("bookbuild", "notebooks", *arguments)
 
 
 @task
-def bench(session: nox.Session) -> None:
+def bench(run: Run, arguments: list[str]) -> None:
     """Run benchmarks and record them: nox -s bench -- tokenizer execute."""
-    names = session.posargs or [
-        path.stem
-        for path in sorted((ROOT / "benchmarks").glob("*.py"))
-        if path.stem != "harness"
-    ]
-    for name in names:
-        session.run("python", f"benchmarks/{name}.py")
+    files = sorted((ROOT / "benchmarks").glob("*.py"))
+    for name in arguments or [p.stem for p in files if p.stem != "harness"]:
+        run("python", f"benchmarks/{name}.py")

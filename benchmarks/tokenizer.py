@@ -10,7 +10,7 @@ import os
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -112,12 +112,6 @@ def naive_encode(word: str, ranks: dict[Pair, int]) -> list[int]:
     return ids
 
 
-def train_by_recounting(word_counts: Mapping[str, int], num_merges: int) -> list[Pair]:
-    """The chapter's second version: the first, over different words with counts."""
-    rows = [(byte_ids(word), count) for word, count in word_counts.items()]
-    return [naive_step(rows, 256 + step) for step in range(num_merges)]
-
-
 def train_with_max(word_counts: Mapping[str, int], num_merges: int) -> list[Pair]:
     """The chapter's third version: counts kept, their maximum searched each time."""
     pairs, merges = PairIndex(word_counts), list[Pair]()
@@ -150,54 +144,38 @@ def parallel(on: bool, run: Callable[[], object]) -> Callable[[], object]:
     return timed
 
 
-def once(
-    name: str,
-    train: Callable[[Mapping[str, int], int], list[Pair]],
-    word_counts: Mapping[str, int],
-    merges: list[Pair],
-) -> dict[str, Any]:
-    """Time one run of a slow trainer, which must learn `merges`."""
-    learned: list[list[Pair]] = []
-
-    def run() -> None:
-        learned.append(train(word_counts, len(merges)))
-
-    timing = compare({name: lambda: run}, 1)
-    assert learned == [merges], f"{name} learns other merges"
-    return timing
-
-
 def extrapolate(
-    words: list[str], merges: list[Pair], points: list[int], steps: int
+    words: Iterable[tuple[str, int]], merges: list[Pair], quick: bool
 ) -> dict[str, Any]:
-    """Processor time of a naive merge after `points` merges, and the integral.
+    """Processor time of naive merges at stages of the training, and their integral.
 
-    The corpus is brought to each point by the known merges, untimed; then `steps`
-    naive merges are timed and must equal the known ones.
+    The corpus is brought to each stage by the known merges, untimed; then a few
+    naive merges are timed, and must equal the known ones.
     """
+    words = list(words)
+    stages = [s for s in (0, 100, 300, 1000, 3000, 6000) if s < len(merges)]
+    steps = 3 if quick else 8
+    stages.append(len(merges) - steps)
     per_merge: list[float] = []
-    done = 0
-    for point in points:
-        known = WordCache({p: new for new, p in enumerate(merges[:point], 256)})
-        rows = [(known[word], 1) for word in words]
+    for stage in stages:
+        known = WordCache({p: new for new, p in enumerate(merges[:stage], 256)})
+        rows = [(known[word], count) for word, count in words]
         seconds = []
-        for step in range(point, min(point + steps, len(merges))):
+        for step in range(stage, stage + steps):
             copy = list(rows)
             _, cpu = timed(partial(naive_step, copy, 256 + step))
             seconds.append(cpu)
             assert naive_step(rows, 256 + step) == merges[step], "other merges"
         per_merge.append(statistics.median(seconds))
-        done += len(seconds)
-        progress(f"  after {point} merges: {per_merge[-1]:.4f} s a merge")
-    times = [*zip(points, per_merge, strict=True), (len(merges), per_merge[-1])]
+        progress(f"  after {stage} merges: {per_merge[-1]:.4f} s a merge")
     total = sum(
-        (later - point) * (now + then) / 2
-        for (point, now), (later, then) in pairwise(times)
+        (later - stage) * (now + then) / 2
+        for (stage, now), (later, then) in pairwise(zip(stages, per_merge, strict=True))
     )
     return {
-        "points": points,
+        "stages": stages,
         "cpu_s_per_merge": [digits(seconds) for seconds in per_merge],
-        "merges_timed": done,
+        "merges_timed": steps * len(stages),
         "extrapolated_cpu_s": digits(total),
     }
 
@@ -219,12 +197,13 @@ def training(text: str, num_merges: int, quick: bool) -> dict[str, Any]:
         repeats,
     )
     progress("training: counts kept, maximum searched")
-    timings |= once("search_maximum", train_with_max, counts, merges)
-    points = [p for p in (0, 100, 300, 1000, 3000, 6000) if p < num_merges]
+    search = partial(train_with_max, counts, num_merges)
+    timings |= compare({"search_maximum": lambda: search}, 1)
+    assert train_with_max(counts, 300) == merges[:300]
+    progress("training: recount different words")
+    naive_words = extrapolate(counts.items(), merges, quick)
     progress("training: recount the whole text")
-    naive_text = extrapolate(words, merges, points, 2 if quick else 15)
-    progress("training: recount unique words, in full")
-    timings |= once("recount_words", train_by_recounting, counts, merges)
+    naive_text = extrapolate(((word, 1) for word in words), merges, quick)
     theirs = json.loads(peer().to_str())["model"]
     ours = huggingface_record(Tokenizer(merges))["model"]
     assert ours["merges"] == theirs["merges"] and ours["vocab"] == theirs["vocab"]
@@ -235,9 +214,9 @@ def training(text: str, num_merges: int, quick: bool) -> dict[str, Any]:
         "unique_words": len(counts),
         "merges": num_merges,
         "merges_equal_to_tokenizers": True,
-        "merges_equal_to_recounting": True,
         "timings": timings,
         "recount_text": naive_text,
+        "recount_words": naive_words,
     }
 
 

@@ -31,6 +31,9 @@ def variables(
         "BOOK_CHECKPOINTS": str(checkpoints),
         "BOOK_DEVICE": device,
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(filter(None, paths))),
+        # Waiting threads of a loop would otherwise hold a core that another program
+        # needs: on a busy machine small steps of PyTorch took twenty times as long.
+        "GOMP_SPINCOUNT": "1000",
         "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": "0",
         "TOKENIZERS_PARALLELISM": "false",

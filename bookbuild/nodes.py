@@ -1,7 +1,7 @@
-"""Docutils nodes of the book's own directives, shared by every builder (HTML, Typst, EPUB).
+"""Docutils nodes of the book's own directives, shared by every builder.
 
 The HTML builder writes them with the visitors of `bookbuild.site`; a builder that knows
-them sets `book_nodes = True`; for all others `PlainNodes` turns them into standard nodes.
+them sets `book_nodes = True`; for all others `PlainNodes` makes standard nodes of them.
 """
 
 from typing import Any
@@ -39,8 +39,10 @@ class quiz_why(nodes.Part, nodes.Element):
 
 
 class cell_caption(nodes.Part, nodes.TextElement):
-    """First child of a code cell's source. Attributes: `kind` (a tag: export, starter,
-    solution, grade), `path` of the module and `anchor` in it (both empty but for export).
+    """First child of a code cell's source.
+
+    Attributes: `kind` (a tag: export, starter, solution, grade), and for exported cells
+    the `path` of the module and the `anchor` in it, empty for others.
     """
 
 
@@ -90,4 +92,5 @@ def _plain_quiz(question: quiz) -> nodes.Element:
                 nodes.paragraph("", "", verdict),
                 *why.children,
             )
-    return plain + answers
+    plain += answers
+    return plain

@@ -1,4 +1,4 @@
-"""A local server for writing: a saved chapter is run and rendered, and the page reloads."""
+"""A local server for writing: save a chapter, it runs, and its page reloads."""
 
 import json
 import sys
@@ -21,15 +21,17 @@ SCRIPT = """\
 (function () {
   var source = new EventSource("%(events)s"), version = "%(version)s";
   source.onmessage = function (event) {
-    var news = JSON.parse(event.data), old = document.getElementById("bookbuild-problems");
+    var news = JSON.parse(event.data);
+    var old = document.getElementById("bookbuild-problems");
     if (old) old.remove();
     if (news.problems.length) {
       var box = document.createElement("div");
       box.id = "bookbuild-problems";
       box.setAttribute("role", "alert");
-      box.style.cssText = "position:fixed;z-index:99;inset:auto 1rem 1rem 1rem;max-height:60vh;" +
-        "overflow:auto;padding:1rem 1.2rem;background:#2b1111;color:#ffe9e2;border:2px solid #d55e00;" +
-        "border-radius:6px;font:14px/1.5 ui-monospace,monospace;white-space:pre-wrap";
+      box.style.cssText = "position:fixed;z-index:99;inset:auto 1rem 1rem 1rem;" +
+        "max-height:60vh;overflow:auto;padding:1rem 1.2rem;background:#2b1111;" +
+        "color:#ffe9e2;border:2px solid #d55e00;border-radius:6px;" +
+        "font:14px/1.5 ui-monospace,monospace;white-space:pre-wrap";
       box.textContent = news.problems.join("\\n\\n");
       document.body.appendChild(box);
     } else if (news.version !== version) location.reload();
@@ -37,11 +39,14 @@ SCRIPT = """\
 })();
 </script>
 """
-WAITING = b"<!DOCTYPE html><title>Building</title><body><p>The book is being built.</p></body>"
+WAITING = (
+    b"<!DOCTYPE html><title>Building</title>"
+    b"<body><p>The book is being built.</p></body>"
+)
 
 
 class Site:
-    """What the pages need to know: a version that grows, and the problems of the last build."""
+    """What pages need to know: the version, and the problems of the last build."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -167,14 +172,16 @@ def serve(
     stop: threading.Event | None = None,
     build: Callable[[], None] | None = None,
 ) -> None:
-    """Serve the site on this machine alone until interrupted, following every change."""
+    """Serve the site on this machine alone until interrupted, and follow changes."""
     root = root.resolve()
     site = Site(root / "_build" / "html")
     try:
         server = Server(("127.0.0.1", port), partial(Handler, site=site))
     except OSError as error:
         message = f"port {port} cannot be used: {error.strerror}"
-        raise ConfigError(Problem("serve", 0, message, "choose another: --port 8001")) from error
+        raise ConfigError(
+            Problem("serve", 0, message, "choose another: --port 8001")
+        ) from error
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://127.0.0.1:{server.server_port}/ (stop with Ctrl-C)", flush=True)
     try:
@@ -213,7 +220,11 @@ def _marks(root: Path) -> dict[str, tuple[int, int]]:
     files = [root / TOC, root / CONFIG, *(root / "book").rglob("*")]
     marks: dict[str, tuple[int, int]] = {}
     for path in files:
-        if path.is_file() and not path.name.startswith((".", "#")) and path.suffix != ".swp":
+        if (
+            path.is_file()
+            and not path.name.startswith((".", "#"))
+            and path.suffix != ".swp"
+        ):
             status = path.stat()
             marks[str(path)] = (status.st_size, status.st_mtime_ns)
     return marks

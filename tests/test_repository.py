@@ -4,7 +4,10 @@
 """
 
 import ast
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -144,6 +147,20 @@ def test_hooks_need_no_network() -> None:
     entries = " ".join(hook["entry"] for hook in repository["hooks"])
     for command in ("ruff format", "ruff check", "mypy", "bookbuild tangle --check"):
         assert command in entries
+
+
+def test_nox_has_a_session_for_each_task() -> None:
+    listing = subprocess.run(
+        [sys.executable, "-m", "nox", "-f", str(ROOT / "noxfile.py"), "-l"],
+        env={**os.environ, "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert listing.returncode == 0, listing.stderr
+    found = dict(re.findall(r"^([*-] \w+) -> (\S.*)$", listing.stdout, re.MULTILINE))
+    tasks = ["tests", "execute", "accept", "tangle", "check", "serve", "pdf", "epub"]
+    tasks += ["notebooks", "bench"]
+    assert list(found) == ["* book", *(f"- {task}" for task in tasks)]
 
 
 if __name__ == "__main__":

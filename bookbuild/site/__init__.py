@@ -1,4 +1,4 @@
-"""The Sphinx extension of the book: its directives, its pages, and nothing from a network."""
+"""The Sphinx extension of the book: its directives, its pages, its own search."""
 
 from typing import Any
 
@@ -22,6 +22,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
             ),
         )
         app.add_node(node, html=visitors, epub=visitors)
+    app.add_post_transform(card.FillCards)
     app.add_post_transform(nodes.PlainNodes)
     app.add_post_transform(fold.Folds)
     app.add_post_transform(fold.Sidenotes)
@@ -37,7 +38,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-purge-doc", pages.purge)
     app.connect("env-get-outdated", pages.warned_before)
     app.connect("env-updated", pages.write_all)
-    app.connect("doctree-resolved", card.fill)
     app.connect("html-page-context", pages.context, priority=900)
     app.connect("html-page-context", previews.inline, priority=910)
     app.connect("html-collect-pages", pages.sources)

@@ -7,6 +7,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.writers.html5 import HTML5Translator
 
 from bookbuild.book import Book
@@ -15,6 +16,15 @@ from bookbuild.nodes import build_card
 from bookbuild.site.cells import source_page
 from bookbuild.site.numbers import chapter_numbers
 from bookbuild.site.state import book_of, chapter_of
+
+
+class FillCards(SphinxPostTransform):
+    """The facts and links that depend on other chapters, for every builder."""
+
+    default_priority = 700
+
+    def run(self, **kwargs: Any) -> None:
+        fill(self.app, self.document, self.env.docname)
 
 
 def fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -57,7 +67,7 @@ def _facts(app: Sphinx, chapter: Chapter) -> list[tuple[str, list[nodes.Node]]]:
 
 
 def needed(book: Book, chapter: Chapter) -> tuple[str, ...]:
-    """Chapters whose code or checkpoints the chapter uses directly, in reading order."""
+    """Chapters whose code or checkpoints the chapter itself uses, in reading order."""
     wanted = set(book.imports(chapter.name))
     wanted |= {book.producer(checkpoint) for checkpoint in chapter.needs}
     wanted.discard(chapter.name)
@@ -80,7 +90,7 @@ def _uri(app: Sphinx, here: str, there: str) -> str:
 
 
 def _time(book: Book, chapter: Chapter) -> str:
-    """What an execution measured; the budget of the front matter where none is recorded."""
+    """What an execution measured; the front matter's budget where none is recorded."""
     file = book.build / "executed" / f"{chapter.name}.json"
     data: dict[str, Any] = {}
     if file.is_file():
@@ -124,7 +134,9 @@ def draw_map(app: Sphinx, here: str) -> str:
             if name not in numbers:
                 continue
             state = "here" if name == here else "needed" if name in needs else ""
-            note = {"here": " (you are here)", "needed": " (needed here)", "": ""}[state]
+            note = {"here": " (you are here)", "needed": " (needed here)", "": ""}[
+                state
+            ]
             title = escape(chapter.title + note, quote=True)
             mark = ' aria-current="page"' if state == "here" else ""
             kind = f' class="{state}"' if state else ""
@@ -141,5 +153,7 @@ def draw_map(app: Sphinx, here: str) -> str:
     if not rows:
         return ""
     return (
-        '<nav class="here-map" aria-label="Map of the book"><ul>' + "".join(rows) + "</ul></nav>\n"
+        '<nav class="here-map" aria-label="Map of the book"><ul>'
+        + "".join(rows)
+        + "</ul></nav>\n"
     )

@@ -1,4 +1,4 @@
-"""Captions of code cells: which module an exported cell goes to, what an exercise's cells are."""
+"""Captions of code cells: the module of an exported cell, the parts of an exercise."""
 
 from html import escape
 
@@ -36,7 +36,9 @@ def mark(app: Sphinx, doctree: nodes.document) -> None:
         if index in anchors and chapter.module:
             cell["ids"].append(f"cell-{anchors[index]}")
             path = f"extracted/{chapter.module}"
-            caption = cell_caption("", path, kind="export", path=path, anchor=anchors[index])
+            caption = cell_caption(
+                "", path, kind="export", path=path, anchor=anchors[index]
+            )
             source.insert(0, caption)
         for kind, text in KINDS.items():
             if f"tag_{kind}" in cell["classes"]:
@@ -53,7 +55,7 @@ def visit_cell_caption(self: HTML5Translator, node: cell_caption) -> None:
     self.body.append(f'<p class="cell-caption caption-{kind}">')
     if node["path"]:
         builder = self.builder
-        here = builder.get_target_uri(builder.current_docname)  # type: ignore[attr-defined]
+        here = builder.get_target_uri(builder.current_docname)
         target = relative_uri(here, builder.get_target_uri(source_page(node["path"])))
         self.body.append(
             f'<a href="{escape(target)}#{escape(node["anchor"])}" '

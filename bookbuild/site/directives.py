@@ -37,7 +37,7 @@ class YouWillBuild(SphinxDirective):
 
 
 class Quiz(SphinxDirective):
-    """A question and a list of choices, `[x]` the right one, each followed by its reason."""
+    """A question and a list of choices, `[x]` the right one, each with its reason."""
 
     has_content = True
     required_arguments = 1
@@ -47,7 +47,9 @@ class Quiz(SphinxDirective):
         self.state.nested_parse(self.content, self.content_offset, body)
         *question, choices = body.children or [nodes.paragraph()]
         if not isinstance(choices, nodes.bullet_list) or not question:
-            return self.wrong("needs a question and then a list of choices, - [ ] … and - [x] …")
+            return self.wrong(
+                "needs a question and then a list of choices, - [ ] … and - [x] …"
+            )
         node = quiz()
         self.set_source_info(node)
         node += quiz_question("", *question)
@@ -69,11 +71,15 @@ class Quiz(SphinxDirective):
         first = item.children[0] if item.children else None
         text = first.children[0] if first is not None and first.children else None
         box = BOX.match(text.astext()) if isinstance(text, nodes.Text) else None
-        if not isinstance(first, nodes.paragraph) or not isinstance(text, nodes.Text) or not box:
+        if (
+            not isinstance(first, nodes.paragraph)
+            or not isinstance(text, nodes.Text)
+            or not box
+        ):
             return "has a choice that does not start with [ ] or [x]"
         if len(item.children) < 2:
             return (
-                f"does not explain {first.astext()!r}; "
+                f"does not explain {first.astext()[box.end() :]!r}; "
                 "indent a paragraph under the choice that says why it is right or wrong"
             )
         first.replace(text, nodes.Text(text.astext()[box.end() :]))
@@ -95,10 +101,10 @@ class Quiz(SphinxDirective):
 
 
 class BookMap(SphinxDirective):
-    """The chapters of one part: the planned ones stand in the content, the written ones link.
+    """The chapters of one part, written and planned.
 
-    Each line is ``- `part/name` Title: summary``. A chapter of `_toc.yml` is written; its
-    own title and summary are shown.
+    Each line is ``- `part/name` Title: summary``. A chapter of `_toc.yml` is written:
+    it is a link, and its own title and summary are shown.
     """
 
     has_content = True
@@ -111,8 +117,15 @@ class BookMap(SphinxDirective):
             found = PLANNED.match(line)
             if not found:
                 if line.strip():
-                    message = f"not a chapter: {line!r}; write - `part/name` Title: what it teaches"
-                    return [self.state.document.reporter.error(message, line=self.lineno + offset + 1)]
+                    message = (
+                        f"not a chapter: {line!r}; "
+                        "write - `part/name` Title: what it teaches"
+                    )
+                    return [
+                        self.state.document.reporter.error(
+                            message, line=self.lineno + offset + 1
+                        )
+                    ]
                 continue
             name, title, summary = found.groups()
             chapter = written.get(name)
@@ -142,9 +155,7 @@ DIRECTIVES: dict[str, type[Directive]] = {
 def visit_quiz(self: HTML5Translator, node: quiz) -> None:
     identity = node["ids"][0]
     self.body.append(self.starttag(node, "div", CLASS="quiz"))
-    self.body.append(
-        f'<fieldset aria-labelledby="{identity}-question">'
-    )
+    self.body.append(f'<fieldset aria-labelledby="{identity}-question">')
 
 
 def depart_quiz(self: HTML5Translator, node: quiz) -> None:
@@ -152,7 +163,9 @@ def depart_quiz(self: HTML5Translator, node: quiz) -> None:
 
 
 def visit_quiz_question(self: HTML5Translator, node: quiz_question) -> None:
-    self.body.append(f'<div class="quiz-question" id="{node.parent["ids"][0]}-question">\n')
+    self.body.append(
+        f'<div class="quiz-question" id="{node.parent["ids"][0]}-question">\n'
+    )
 
 
 def depart_quiz_question(self: HTML5Translator, node: quiz_question) -> None:
@@ -172,7 +185,8 @@ def visit_quiz_answer(self: HTML5Translator, node: quiz_answer) -> None:
     identity = escape(node.parent.parent["ids"][0])
     number = node.parent.parent.index(node.parent)
     self.body.append(
-        f'<label><input type="radio" name="{identity}" value="{number}" disabled> <span>'
+        f'<label><input type="radio" name="{identity}" value="{number}" disabled>'
+        " <span>"
     )
 
 
@@ -190,5 +204,3 @@ def visit_quiz_why(self: HTML5Translator, node: quiz_why) -> None:
 
 def depart_quiz_why(self: HTML5Translator, node: quiz_why) -> None:
     self.body.append("</div></details>")
-
-

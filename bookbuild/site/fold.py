@@ -1,4 +1,4 @@
-"""Folded admonitions as `<details>`, and footnotes as notes in the margin (HTML only)."""
+"""Folded admonitions, and footnotes as notes in the margin (HTML only)."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ class sidenote(nodes.Inline, nodes.TextElement):
 
 
 class sidenote_below(nodes.General, nodes.TextElement):
-    """The same after the paragraph, for screens without a margin. Attribute: `number`."""
+    """The same after the paragraph, for narrow screens. Attribute: `number`."""
 
 
 NODES: tuple[type[Any], ...] = (fold, fold_title, sidenote, sidenote_below)
@@ -36,7 +36,9 @@ class Folds(SphinxPostTransform):
         for node in list(self.document.findall(nodes.Admonition)):
             if not isinstance(node, nodes.Element) or "dropdown" not in node["classes"]:
                 continue
-            classes = [c for c in node["classes"] if c not in ("dropdown", "admonition")]
+            classes = [
+                c for c in node["classes"] if c not in ("dropdown", "admonition")
+            ]
             classes.append(node.tagname.removesuffix("_node"))
             folded = fold("", ids=node["ids"], classes=list(dict.fromkeys(classes)))
             children = list(node.children)
@@ -56,7 +58,11 @@ class Sidenotes(SphinxPostTransform):
     formats = ("html",)
 
     def run(self, **kwargs: Any) -> None:
-        notes = {i: note for note in self.document.findall(nodes.footnote) for i in note["ids"]}
+        notes = {
+            i: note
+            for note in self.document.findall(nodes.footnote)
+            for i in note["ids"]
+        }
         for reference in list(self.document.findall(nodes.footnote_reference)):
             note = notes.get(reference.get("refid", ""))
             if note is None or len(note.get("backrefs", ())) != 1:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from posixpath import join, normpath, relpath
 from typing import Any
 
-from bookbuild.site.numbers import Target
+from bookbuild.site.numbers import EQUATION, Target
 
 FENCE = re.compile(r"^(?P<indent>\s*)(?P<marks>`{3,}|~{3,}|:{3,})(?P<info>.*)$")
 DIRECTIVE = re.compile(r"^\{(?P<name>[\w:-]+)\}\s*(?P<argument>.*?)\s*$")
@@ -52,7 +52,10 @@ def convert(text: str, context: Context) -> str:
         at += 1
         if re.match(r"^\([^)\s]+\)=\s*$", line) or line.startswith("% "):
             continue
-        line = re.sub(r"^\$\$\s*\([\w:-]+\)\s*$", "$$", line)
+        if equation := EQUATION.match(line):
+            target = context.targets.get(equation[1])
+            shown += [f"\\tag{{{target.number}}}", "$$"] if target else ["$$"]
+            continue
         line = re.sub(r"^\[\^([^\]]+)\]:\s*", r"<sup>\1</sup> ", line)
         shown.append(roles(re.sub(r"\[\^([^\]]+)\]", r"<sup>\1</sup>", line), context))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(shown)).strip("\n")
@@ -100,7 +103,14 @@ def _directive(found: re.Match[str], body: list[str], context: Context) -> list[
     if name in ("code-block", "code"):
         return [f"```{found['argument']}", *text.split("\n"), "```"]
     if "dropdown" in options.get("class", ""):
-        return ["<details>", f"<summary>{title}</summary>", "", *inner.split("\n"), "", "</details>"]
+        return [
+            "<details>",
+            f"<summary>{title}</summary>",
+            "",
+            *inner.split("\n"),
+            "",
+            "</details>",
+        ]
     return [f"> {line}".rstrip() for line in [f"**{title}**", "", *inner.split("\n")]]
 
 
@@ -123,7 +133,14 @@ def _quiz(text: str, context: Context) -> list[str]:
             shown.extend(["</details>", ""] if verdict else [""])
             verdict = "Not this one." if choice[1] == " " else "Right."
             answer = roles(line[choice.end() :], context)
-            shown += [f"- {answer}", "", "<details>", "<summary>Is it this one?</summary>", "", verdict]
+            shown += [
+                f"- {answer}",
+                "",
+                "<details>",
+                "<summary>Is it this one?</summary>",
+                "",
+                verdict,
+            ]
         elif verdict:
             shown.append(roles(line.removeprefix("  "), context))
         else:
@@ -167,7 +184,10 @@ def _role(name: str, content: str, context: Context) -> str:
         "sup": lambda: f"<sup>{content}</sup>",
     }
     if name.startswith("cite"):
-        found = [context.citations.get(key.strip(), key.strip()) for key in content.split(",")]
+        found = [
+            context.citations.get(key.strip(), key.strip())
+            for key in content.split(",")
+        ]
         return "; ".join(found)
     if name.startswith("glue"):
         return glued_text(content, context.glued)

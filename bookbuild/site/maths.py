@@ -1,8 +1,9 @@
-"""Formulas as MathML, made at build time by one pandoc call a document; no script is needed."""
+"""Formulas as MathML, made by one pandoc call a document; pages need no script."""
 
 import json
 import re
 import subprocess
+import xml.etree.ElementTree as ElementTree
 from functools import lru_cache
 
 from docutils import nodes
@@ -11,7 +12,7 @@ from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
 
-from bookbuild.site.state import store
+from bookbuild.site.state import formulas
 
 LOGGER = logging.getLogger(__name__)
 FORMULA = re.compile(r'<div id="f(\d+)">\s*<p>(.*?)</p>\s*</div>', re.DOTALL)
@@ -19,14 +20,18 @@ ANNOTATION = re.compile(r"<annotation.*?</annotation>|</?semantics>", re.DOTALL)
 VARIANT = re.compile(r' mathvariant="(?!normal")[a-z-]+"')
 # Pandoc sets \mathbf in bold italic; TeX, and this book, in bold upright.
 UPRIGHT = {chr(0x1D468 + i): chr(0x1D400 + i) for i in range(52)}
+RELATIONS = frozenset("=≤≥<>≈≠∝→⇒≪≫∼≡")
+LONG = 350
 SLANTED = re.compile(r"\\(?:boldsymbol|bm|mathbfit)\b")
 
 
 def convert(app: Sphinx, doctree: nodes.document) -> None:
     """Convert the document's new formulas; what cannot be converted is a warning."""
-    known = store(app.env, "mathml")
+    known = formulas(app.env)
     wanted: dict[tuple[str, bool], nodes.Node] = {}
-    for node in doctree.findall(lambda n: isinstance(n, (nodes.math, nodes.math_block))):
+    for node in doctree.findall(
+        lambda n: isinstance(n, (nodes.math, nodes.math_block))
+    ):
         key = (node.astext(), isinstance(node, nodes.math_block))
         if key not in known:
             wanted.setdefault(key, node)
@@ -55,7 +60,9 @@ def mathml(formulas: list[tuple[str, bool]]) -> list[str]:
     for number, (tex, displayed) in enumerate(formulas):
         kind = "DisplayMath" if displayed else "InlineMath"
         content = [{"t": "Math", "c": [{"t": kind}, _aligned(tex)]}]
-        blocks.append({"t": "Div", "c": [[f"f{number}", [], []], [{"t": "Para", "c": content}]]})
+        blocks.append(
+            {"t": "Div", "c": [[f"f{number}", [], []], [{"t": "Para", "c": content}]]}
+        )
     document = {"pandoc-api-version": _api(), "meta": {}, "blocks": blocks}
     page = _pandoc(["-f", "json", "-t", "html", "--mathml"], json.dumps(document))
     found = {int(number): body for number, body in FORMULA.findall(page)}
@@ -79,12 +86,38 @@ def _clean(markup: str, *, upright: bool) -> str:
     markup = markup.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
     if upright:
         markup = "".join(UPRIGHT.get(letter, letter) for letter in markup)
-    return VARIANT.sub("", markup)
+    markup = VARIANT.sub("", markup)
+    return _breakable(markup) if 'display="inline"' in markup else markup
+
+
+def _breakable(markup: str) -> str:
+    """A long formula in several elements, so that a line may end before a relation.
+
+    Browsers do not break lines within one `<math>`.
+    """
+    row = ElementTree.fromstring(markup)[0]
+    if row.tag != "mrow" or len(markup) < LONG:
+        return markup
+    pieces: list[list[ElementTree.Element]] = [[]]
+    for child in row:
+        if child.tag == "mo" and child.text in RELATIONS and pieces[-1]:
+            pieces.append([])
+        pieces[-1].append(child)
+    shown = ("".join(_text(child) for child in piece) for piece in pieces)
+    return "<wbr>".join(
+        f'<math display="inline"><mrow>{piece}</mrow></math>' for piece in shown
+    )
+
+
+def _text(element: ElementTree.Element) -> str:
+    return ElementTree.tostring(element, encoding="unicode", short_empty_elements=False)
 
 
 @lru_cache(maxsize=1)
 def _api() -> list[int]:
-    api: list[int] = json.loads(_pandoc(["-f", "markdown", "-t", "json"], ""))["pandoc-api-version"]
+    api: list[int] = json.loads(_pandoc(["-f", "markdown", "-t", "json"], ""))[
+        "pandoc-api-version"
+    ]
     return api
 
 
@@ -105,7 +138,9 @@ def visit_math_block(self: HTML5Translator, node: nodes.math_block) -> None:
     number = node.get("number")
     kind = "math-block numbered" if number else "math-block"
     self.body.append(self.starttag(node, "div", CLASS=kind))
-    self.body.append('<div class="math-scroll">' + _markup(self, node, displayed=True) + "</div>")
+    self.body.append(
+        '<div class="math-scroll">' + _markup(self, node, displayed=True) + "</div>"
+    )
     if number:
         text = get_node_equation_number(self, node)
         self.body.append(f'<span class="eqno">({text})')
@@ -116,6 +151,6 @@ def visit_math_block(self: HTML5Translator, node: nodes.math_block) -> None:
 
 
 def _markup(self: HTML5Translator, node: nodes.Element, *, displayed: bool) -> str:
-    known = store(self.builder.env, "mathml")
+    known = formulas(self.builder.env)
     markup: str = known.get((node.astext(), displayed), "")
     return markup or f"<code>{self.encode(node.astext())}</code>"

@@ -1,4 +1,4 @@
-"""Notebooks for readers: they open in plain Jupyter and on Colab, clean or with outputs."""
+"""Notebooks for readers, clean or with outputs, for plain Jupyter and Colab."""
 
 import json
 from pathlib import Path
@@ -49,7 +49,11 @@ class Exporter:
                     cells.append(_markdown(f"cell-{cell.index}", text))
                 continue
             cells.append(
-                _code(f"cell-{cell.index}", cell.source, data["outputs"] if outputs else [])
+                _code(
+                    f"cell-{cell.index}",
+                    cell.source,
+                    data["outputs"] if outputs else [],
+                )
             )
             caption = _caption(cell, context)
             if caption:
@@ -57,7 +61,11 @@ class Exporter:
         document = {
             "cells": cells,
             "metadata": {
-                "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+                "kernelspec": {
+                    "display_name": "Python 3",
+                    "language": "python",
+                    "name": "python3",
+                },
                 "language_info": {"name": "python"},
             },
             "nbformat": 4,
@@ -97,7 +105,10 @@ def _code(identity: str, text: str, outputs: list[Any]) -> dict[str, Any]:
 
 
 def _is_glue(output: dict[str, Any]) -> bool:
-    return any(kind.startswith("application/papermill.record") for kind in output.get("data", {}))
+    return any(
+        kind.startswith("application/papermill.record")
+        for kind in output.get("data", {})
+    )
 
 
 def glued(cells: list[dict[str, Any]]) -> dict[str, str]:
@@ -113,7 +124,7 @@ def glued(cells: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def citations(path: Path) -> dict[str, str]:
-    """"Vaswani et al., 2017" of each key, linked where the entry has an address."""
+    """ "Vaswani et al., 2017" of each key, linked where the entry has an address."""
     from pybtex.database import parse_file
 
     if not path.is_file():

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import yaml
 
@@ -15,7 +14,12 @@ LABEL = re.compile(r"^\(([^)\s]+)\)=\s*$")
 DIRECTIVE = re.compile(r"^\s*(?:`{3,}|:{3,})\{([\w:-]+)\}\s*(.*?)\s*$")
 OPTION = re.compile(r"^\s*:(label|name):\s*(\S+)\s*$")
 EQUATION = re.compile(r"^\$\$\s*\(([\w:-]+)\)\s*$")
-KINDS = {"figure": "Figure", "math": "", "exercise": "Exercise", "exercise-start": "Exercise"}
+KINDS = {
+    "figure": "Figure",
+    "math": "",
+    "exercise": "Exercise",
+    "exercise-start": "Exercise",
+}
 
 
 @dataclass(frozen=True)
@@ -36,23 +40,18 @@ def chapter_numbers(book: Book) -> dict[str, str]:
 @lru_cache(maxsize=2)
 def _numbers(text: str, parts: tuple[Part, ...]) -> dict[str, str]:
     toc = yaml.safe_load(text)
-    default = _numbered(toc, False)
-    captions = {
-        str(part.get("caption", "")): _numbered(part, default)
+    default = (toc.get("defaults") or {}).get("numbered", False)
+    numbered = {
+        str(part.get("caption", "")): part.get("numbered", default)
         for part in toc.get("parts") or []
         if isinstance(part, dict)
     }
     numbers: dict[str, str] = {}
     for part in parts:
-        if captions.get(part.caption, default):
+        if numbered.get(part.caption, default):
             for name in part.names:
                 numbers[name] = str(len(numbers) + 1)
     return numbers
-
-
-def _numbered(mapping: dict[str, Any], default: bool) -> bool:
-    options = mapping.get("options") or {}
-    return bool(mapping.get("numbered", options.get("numbered", default)))
 
 
 def targets(book: Book) -> dict[str, Target]:
@@ -74,7 +73,9 @@ def _collect(chapter: Chapter, prefix: str, found: dict[str, Target]) -> None:
         if cell.kind == "code":
             figure = (cell.metadata.get("mystnb") or {}).get("figure")
             if figure:
-                target = Target(chapter.name, "Figure", number("Figure"), figure.get("caption", ""))
+                target = Target(
+                    chapter.name, "Figure", number("Figure"), figure.get("caption", "")
+                )
                 found[str(figure.get("name", ""))] = target
             continue
         waiting, current, argument = "", "", ""

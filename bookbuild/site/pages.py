@@ -1,4 +1,4 @@
-"""The pages around the text: navigation, links to sources, pages of the modules' code."""
+"""Around the text: navigation, links to sources, pages of the modules' code."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from bookbuild.site.cells import source_page
 from bookbuild.site.state import book_of, chapter_of, forget, option
 from bookbuild.tangle import MARKER, modules
 
-# Pygments marks every name, operator and space; those that no style names weigh half a page.
+# Pygments marks every name, operator and space: half of a page, and without a style.
 UNSTYLED = re.compile(r'<span class="(?:n|p|o|w|pre)">([^<]*)</span>')
 NUMBERED = re.compile(r'(<a class="reference internal" href="#[^"]*">)[\d.]+ ')
 PROMPT = re.compile(r"(Show|Hide) code cell (source|output|content)")
@@ -31,9 +31,13 @@ def purge(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
 
 
 def warned_before(
-    app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
+    app: Sphinx,
+    env: BuildEnvironment,
+    added: set[str],
+    changed: set[str],
+    removed: set[str],
 ) -> list[str]:
-    """Documents that had warnings the last time are read again, so that these come again."""
+    """Documents that had warnings are read again, so that the warnings come again."""
     return sorted(set(option(app, "warned", ())) & env.found_docs)
 
 
@@ -57,7 +61,9 @@ def context(
             number = numbers.get(name, {}).get("", ())
             entries.append(
                 {
-                    "title": app.env.titles[name].astext() if name in app.env.titles else name,
+                    "title": app.env.titles[name].astext()
+                    if name in app.env.titles
+                    else name,
                     "number": ".".join(map(str, number)),
                     "uri": relative(name),
                     "current": name == pagename,
@@ -75,7 +81,9 @@ def context(
         context["book_icon"] = relative("_static/icon.svg", 1)
     repository = option(app, "url", "")
     if chapter and repository:
-        context["edit_uri"] = f"{repository}/edit/{option(app, 'branch')}/{chapter.source}"
+        context["edit_uri"] = (
+            f"{repository}/edit/{option(app, 'branch')}/{chapter.source}"
+        )
     if chapter and chapter.code_cells:
         context["notebook_uri"] = relative(f"_notebooks/{chapter.name}.ipynb", 1)
     if chapter:
@@ -86,11 +94,13 @@ def context(
     body = ROLES.sub("", body)  # roles that browsers do not allow on these elements
     context["body"] = body.replace(' docutils container"', '"')
     context["toc"] = NUMBERED.sub(r"\1", context.get("toc", ""))
-    context["needs_design"] = bool(re.search(r'class="[^"]*\bsd-', context.get("body", "")))
+    context["needs_design"] = bool(
+        re.search(r'class="[^"]*\bsd-', context.get("body", ""))
+    )
 
 
 def sources(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """The search page, and a page for the code of each module, linked to the chapter's cells."""
+    """The search page, and a page for the code of each module."""
     if app.builder.name != "html":
         return
     yield "search", {}, "search.html"
@@ -121,15 +131,16 @@ def source_body(path: str, text: str, title: str, chapter_uri: str) -> str:
     code = "\n".join(shown)
     return (
         f'<h1 class="module-title"><code>{escape(path)}</code></h1>\n'
-        f'<p>The module that <a class="reference internal" href="{escape(chapter_uri)}">'
-        f"{escape(title)}</a> makes, as it is installed. The comments that name a chapter lead "
+        '<p>The module that <a class="reference internal" '
+        f'href="{escape(chapter_uri)}">{escape(title)}</a> makes, as it is installed. '
+        "The comments that name a chapter lead "
         "back to the cell.</p>\n"
         f'<div class="highlight module-source"><pre tabindex="0">{code}\n</pre></div>\n'
     )
 
 
 def prune(app: Sphinx, error: Exception | None) -> None:
-    """Delete what no page uses: files of the theme, pages and pictures of older builds."""
+    """Delete what no page uses: the theme's files, old pages and pictures."""
     if error or app.builder.name != "html":
         return
     out = Path(app.outdir)
@@ -137,7 +148,9 @@ def prune(app: Sphinx, error: Exception | None) -> None:
         (out / name).unlink(missing_ok=True)
     ours = {"search-data.js"}
     for folder in (STATIC, Path(app.srcdir, "_static")):
-        ours |= {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+        ours |= {
+            p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()
+        }
     ours |= {p.name for p in (out / "_static").glob("sphinx-design*.css")}
     _keep(out / "_static", ours)
     if option(app, "write_all", True):

@@ -1,4 +1,4 @@
-"""What shows when a reader rests on a link: kept at build time, inlined into each page."""
+"""What shows when a reader rests on a link: kept while building, inlined in pages."""
 
 import json
 import re
@@ -9,16 +9,18 @@ from docutils import nodes
 from sphinx.addnodes import glossary
 from sphinx.application import Sphinx
 
-from bookbuild.site.state import book_of, store
+from bookbuild.site.state import book_of, formulas, store
 
-LINK = re.compile(r'<a class="reference internal[^"]*" href="([^"#]+)\.html(?:#([^"]+))?"')
+LINK = re.compile(
+    r'<a class="reference internal[^"]*" href="([^"#]+)\.html(?:#([^"]+))?"'
+)
 LIMIT = 400
 
 
 def collect(app: Sphinx, doctree: nodes.document) -> None:
     """Keep an HTML fragment for each target that another page may point to."""
     kept: dict[str, str] = {}
-    known = store(app.env, "mathml")
+    known = formulas(app.env)
     for terms in doctree.findall(glossary):
         for item in terms.findall(nodes.definition_list_item):
             definition = next(iter(item.findall(nodes.definition)), None)
@@ -29,7 +31,9 @@ def collect(app: Sphinx, doctree: nodes.document) -> None:
                     )
     for section in doctree.findall(nodes.section):
         title = next(section.findall(nodes.title), None)
-        first = next((c for c in section.children if isinstance(c, nodes.paragraph)), None)
+        first = next(
+            (c for c in section.children if isinstance(c, nodes.paragraph)), None
+        )
         text = f"<strong>{escape(title.astext())}</strong>" if title else ""
         if first is not None:
             text += f" {_html(first, known)}"
@@ -45,8 +49,8 @@ def collect(app: Sphinx, doctree: nodes.document) -> None:
     store(app.env, "previews")[app.env.docname] = kept
 
 
-def _html(node: nodes.Node, known: dict[Any, str]) -> str:
-    """Inline HTML of a node's text: code, emphasis and formulas survive, links do not."""
+def _html(node: nodes.Node, known: dict[tuple[str, bool], str]) -> str:
+    """Inline HTML of a node's text: code, emphasis and formulas stay, links do not."""
     pieces: list[str] = []
     for child in node.children:
         if isinstance(child, nodes.Text):
@@ -77,12 +81,18 @@ def inline(
         docname = _resolve(pagename, page)
         text = kept.get(docname, {}).get(anchor, "")
         chapter = chapters.get(docname)
-        if chapter and chapter.summary and (not anchor or _is_top(app, docname, anchor)):
+        if (
+            chapter
+            and chapter.summary
+            and (not anchor or _is_top(app, docname, anchor))
+        ):
             text = f"<strong>{escape(chapter.title)}</strong> {escape(chapter.summary)}"
         if text:
             key = f"{page}.html#{anchor}" if anchor else f"{page}.html"
             found[key] = text
-    data = json.dumps(dict(sorted(found.items())), ensure_ascii=False, separators=(",", ":"))
+    data = json.dumps(
+        dict(sorted(found.items())), ensure_ascii=False, separators=(",", ":")
+    )
     context["previews"] = data.replace("</", "<\\/")
 
 
@@ -98,4 +108,6 @@ def _resolve(here: str, target: str) -> str:
 
 def _is_top(app: Sphinx, docname: str, anchor: str) -> bool:
     sections = store(app.env, "search").get(docname, ())
-    return bool(sections) and sections[0][0] == anchor or anchor.startswith("chapter-")
+    return (bool(sections) and sections[0][0] == anchor) or anchor.startswith(
+        "chapter-"
+    )

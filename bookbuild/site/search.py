@@ -27,9 +27,7 @@ def collect(app: Sphinx, doctree: nodes.document) -> None:
 
 def _text(node: nodes.Node) -> Iterator[str]:
     for child in node.children:
-        if isinstance(child, nodes.Text):
-            yield child.astext()
-        elif isinstance(child, nodes.literal_block):
+        if isinstance(child, (nodes.Text, nodes.literal_block)):
             yield child.astext()
         elif isinstance(child, nodes.TextElement) and not isinstance(child, SKIPPED):
             yield "" if isinstance(child, nodes.title) else "".join(_inline(child))
@@ -46,7 +44,7 @@ def _inline(node: nodes.Node) -> Iterator[str]:
 
 
 def write(app: Sphinx, error: Exception | None) -> None:
-    """Write `_static/search-data.js`: [page, chapter's title, anchor, title, text] rows."""
+    """Write `_static/search-data.js`: rows of page, chapter, anchor, title, text."""
     if error or app.builder.format != "html":
         return
     kept = store(app.env, "search")
@@ -57,5 +55,6 @@ def write(app: Sphinx, error: Exception | None) -> None:
             rows.append([uri, chapter.title, anchor, title, text])
     data = json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
     write_atomic(
-        Path(app.outdir, "_static", "search-data.js"), f"window.bookSearchData = {data};\n"
+        Path(app.outdir, "_static", "search-data.js"),
+        f"window.bookSearchData = {data};\n",
     )

@@ -1,4 +1,4 @@
-"""What the extension knows about the book while Sphinx runs, and what it keeps between runs."""
+"""What the extension knows about the book, and what it keeps from run to run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ _OPTIONS: WeakKeyDictionary[Sphinx, Mapping[str, Any]] = WeakKeyDictionary()
 def attach(app: Sphinx, book: Book, **options: Any) -> None:
     """Hand `book` to the extension, before `app.build()`.
 
-    Options: `write_all`, whether to write every page again and not only the changed ones;
+    Options: `write_all`, whether to write every page again, not the changed ones alone;
     `warned`, the documents to read again because they had warnings the last time.
     """
     _BOOKS[app] = book
@@ -43,7 +43,14 @@ def store(env: BuildEnvironment, kind: str) -> dict[str, Any]:
     return kept.setdefault(kind, {})
 
 
+def formulas(env: BuildEnvironment) -> dict[tuple[str, bool], str]:
+    """MathML of each (TeX, displayed) that any document has."""
+    kept: dict[tuple[str, bool], str] = env.__dict__.setdefault(
+        "bookbuild_formulas", {}
+    )
+    return kept
+
+
 def forget(env: BuildEnvironment, docname: str) -> None:
-    for kind, kept in env.__dict__.get("bookbuild", {}).items():
-        if kind != "mathml":
-            kept.pop(docname, None)
+    for kept in env.__dict__.get("bookbuild", {}).values():
+        kept.pop(docname, None)

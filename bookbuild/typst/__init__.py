@@ -50,11 +50,10 @@ def slug(book: Book) -> str:
 def setup(app: "Sphinx") -> dict[str, Any]:
     """Register the builders; they do their work only when they are called."""
     from bookbuild.typst.builder import SelectOutputs, TypstBuilder
-    from bookbuild.typst.ebook import BookEpub, EpubTranslator, link_to_pages
+    from bookbuild.typst.ebook.builder import BookEpub, prepare
 
     app.add_builder(TypstBuilder)
     app.add_post_transform(SelectOutputs)
     app.add_builder(BookEpub)
-    app.set_translator("book-epub", EpubTranslator)
-    app.connect("doctree-resolved", link_to_pages, priority=900)
+    app.connect("doctree-resolved", prepare, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": False}

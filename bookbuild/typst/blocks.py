@@ -128,7 +128,8 @@ class Blocks(Writer):
         self.wrap("", node, "")
 
     def visit_transition(self, node: nodes.Element) -> None:
-        self.add("#rule\n\n")
+        if "footnotes" not in node["classes"]:  # the notes stand at the foot of the page
+            self.add("#rule\n\n")
         raise nodes.SkipNode
 
     def visit_container(self, node: nodes.Element) -> None:
@@ -163,7 +164,8 @@ class Blocks(Writer):
             shown = [{"seealso": "See also"}.get(kind, kind.capitalize())]
             content = node.children
         hue = next((HUES[c] for c in (kind, *node["classes"]) if c in HUES), "accent")
-        self.add("#note([", *shown, f"], hue: {hue})[", *self.captured(content), "]\n\n")
+        name = ["[", *shown, "]"] if shown else ["none"]
+        self.add("#note(", *name, f", hue: {hue})[", *self.captured(content), "]\n\n")
         raise nodes.SkipNode
 
     visit_note = visit_tip = visit_hint = visit_warning = visit_caution = visit_admonition
@@ -227,7 +229,9 @@ class Blocks(Writer):
         rest = node.children[1:]
         self.mark(node)
         self.plain += 1
-        self.add(f"#source-item([\\[{mark.astext()}\\]])[", *self.captured(rest), "]\n")
+        by_year = self.builder.config.bibtex_reference_style == "author_year"
+        shown = "none" if by_year else f"[\\[{mark.astext()}\\]]"
+        self.add(f"#source-item({shown})[", *self.captured(rest), "]\n")
         self.plain -= 1
         raise nodes.SkipNode
 

@@ -21,7 +21,7 @@ from bookbuild.typst.markup import Formula, Piece, escape, string
 from bookbuild.typst.writer import Page, TypstTranslator
 
 HERE = Path(__file__).parent
-ASSETS = ("template.typ", "code.tmTheme")
+TEMPLATE = "template.typ"
 OUTPUTS = (
     "image/svg+xml",
     "image/png",
@@ -30,6 +30,7 @@ OUTPUTS = (
     "text/latex",
     "text/plain",
 )
+NO_TEXT = re.compile(r"<IPython\.core\.display\.\w+ object>")
 PREFACE = "Preface"
 
 
@@ -37,18 +38,26 @@ class SelectOutputs(SphinxPostTransform):
     """Of an output in several formats, the one that prints best."""
 
     default_priority = 3  # before MyST-NB, which does not know this builder
-    formats = ("typst",)
+
+    def is_supported(self) -> bool:
+        return getattr(self.app.builder, "prints_outputs", False)
 
     def run(self, **kwargs: Any) -> None:
         for bundle in list(self.document.findall(nodes.container)):
             if bundle.get("nb_element") != "mime_bundle":
                 continue
             forms = {form["mime_type"]: form for form in bundle.children}
+            if NO_TEXT.match(_text(forms)):
+                del forms["text/plain"]
             chosen = next((forms[kind] for kind in OUTPUTS if kind in forms), None)
             if chosen is not None:
                 bundle.replace_self(chosen.children)
             else:
                 bundle.parent.remove(bundle)
+
+
+def _text(forms: dict[str, nodes.Element]) -> str:
+    return forms["text/plain"].astext() if "text/plain" in forms else ""
 
 
 class TypstBuilder(Builder):
@@ -57,6 +66,7 @@ class TypstBuilder(Builder):
     name = "typst"
     format = "typst"
     book_nodes = True
+    prints_outputs = True
     default_translator_class = TypstTranslator
     supported_image_types = [  # noqa: RUF012 (declared so by Sphinx)
         "image/svg+xml",
@@ -139,8 +149,8 @@ class TypstBuilder(Builder):
                 self.anchors[name] = self.anchors[f"{name}#"] = f"{name}#{top['ids'][0]}"
 
     def _page(self, book: Book, name: str, tree: nodes.document) -> Page:
-        front = name == book.chapters[0].name
-        page = Page(name, book.chapter(name).source, level=1 if front else 2)
+        level = 2 if name in self._in_parts(book) else 1
+        page = Page(name, book.chapter(name).source, level=level)
         tree.walkabout(TypstTranslator(tree, self, page))
         return page
 
@@ -160,7 +170,7 @@ class TypstBuilder(Builder):
     def _files(
         self, book: Book, pages: list[Page], converted: dict[Formula, str]
     ) -> dict[str, str]:
-        files = {name: (HERE / name).read_text(encoding="utf-8") for name in ASSETS}
+        files = {TEMPLATE: (HERE / TEMPLATE).read_text(encoding="utf-8")}
         head = '#import "/template.typ": *\n'
         for page in pages:
             text = head + f"// {page.path}\n" + source(page.body, converted)
@@ -192,26 +202,40 @@ class TypstBuilder(Builder):
             place = string(self.anchors[root.name])
             yield f"#chapter({place}, none, [{PREFACE}], level: 1)\n"
             yield f'#include "pages/{root.name}.typ"\n'
-        yield "#show: main-matter\n"
-        count = 0
+        parted, begun, count = self._in_parts(book), False, 0
         for part in book.parts:
-            numbered = any(known[name].number for name in part.names)
-            count += numbered
-            shown = string(_roman(count)) if numbered else "none"
-            yield f"#part({string(f'part@{part.caption}')}, {shown}, [{escape(part.caption)}], ("
-            for name in part.names:
-                place, number = string(self.anchors[name]), string(known[name].number)
-                yield f"({place}, {number}, [{titles[name]}]), "
-            yield "))\n"
+            if not begun and part.names[0] in parted:
+                yield "#show: main-matter\n"
+                begun = True
+            if part.names[0] in parted:
+                count += 1
+                shown = string(_roman(count)) if known[part.names[0]].number else "none"
+                name = string(f"part@{part.caption}")
+                yield f"#part({name}, {shown}, [{escape(part.caption)}], ("
+                for name in part.names:
+                    place, number = string(self.anchors[name]), string(known[name].number)
+                    yield f"({place}, {number}, [{titles[name]}]), "
+                yield "))\n"
             for name in part.names:
                 number = string(known[name].number) if known[name].number else "none"
-                yield f"#chapter({string(self.anchors[name])}, {number}, [{titles[name]}])\n"
+                given = f"{string(self.anchors[name])}, {number}, [{titles[name]}]"
+                yield f"#chapter({given}, level: {known[name].level})\n"
                 yield f'#include "pages/{name}.typ"\n'
         yield from _back("Answers and solutions", ("answers", "solutions"), pages, titles, files)
         yield from _back("Folded code", ("folded",), pages, titles, files)
         if any("#term" in text for text in files.values()):
             yield "#back[Index of terms]\n#index-pages()\n"
         yield "#exhibits-report\n"
+
+    def _in_parts(self, book: Book) -> set[str]:
+        """Pages of the parts that have numbered chapters; the rest are front and back matter.
+
+        Where nothing is numbered all parts count.
+        """
+        numbers = self.env.toc_secnumbers
+        numbered = {name for name in numbers if numbers[name].get("")}
+        parts = [p for p in book.parts if numbered & set(p.names)] or book.parts
+        return {name for part in parts for name in part.names}
 
     def _imprint(self) -> str:
         lines = [f"© {self.config.copyright}" if self.config.copyright else ""]

@@ -7,23 +7,9 @@ from docutils import nodes
 
 from bookbuild.nodes import cell_caption
 from bookbuild.typst.blocks import Writer
+from bookbuild.typst.listing import listing
 from bookbuild.typst.markup import Piece, escape, fitted, string
 
-LANGUAGES = {
-    "ipython": "python",
-    "ipython3": "python",
-    "python3": "python",
-    "py": "python",
-    "pycon": "python",
-    "sh": "bash",
-    "shell": "bash",
-    "console": "bash",
-    "default": "",
-    "none": "",
-    "text": "",
-    "myst-ansi": "",
-    "ipythontb": "",
-}
 TEXT_WIDTH = 384.0
 SHRUNK = TEXT_WIDTH / (6.4 * 72)
 LENGTH = re.compile(r"^\s*([\d.]+)\s*(pt|px|in|cm|mm|em|%)?\s*$")
@@ -41,7 +27,7 @@ class Cells(Writer):
         if source is not None and hidden in ("all", "input", "input+output"):
             self._folded(node, source, output, whole=hidden == "all")
         elif source is not None:
-            self._source(source, keep=output is not None)
+            self._source(source)
         if output is not None and hidden != "all":
             self._output(output, cut="tag_scroll-output" in node["classes"])
         self.fold = ""
@@ -71,17 +57,17 @@ class Cells(Writer):
         here = self.identity(figures[0]) if self.fold else here
 
         def write() -> None:
-            self.add(f"#pointer[#anchor({string(back)});{origin}, ")
+            self.add(f"#origin[#anchor({string(back)});{origin}, ")
             self.add(f"#xref({string(here)})[page~#page-number({string(here)})]]\n")
-            self._source(source, keep=False, size=7.0)
+            self._source(source, size=7.0)
             if whole and output is not None:
                 self._output(output, cut=True)
 
         self.to(self.page.folded, write)
 
-    def _source(self, node: nodes.Element, *, keep: bool, size: float = 8.0) -> None:
+    def _source(self, node: nodes.Element, size: float = 8.0) -> None:
         captions = [c for c in node.children if isinstance(c, cell_caption)]
-        options = [f"keep: {str(keep).lower()}"]
+        options = []
         for caption in captions:
             if caption["path"]:
                 options.append(f"path: {string(caption['path'])}")
@@ -92,11 +78,9 @@ class Cells(Writer):
 
     def _code(self, block: nodes.Element, size: float = 8.0, options: str = "") -> None:
         text, points = fitted(block.astext(), size)
-        language = block.get("language", "") or ""
-        language = LANGUAGES.get(language, language)
         more = f", {options}" if options else ""
-        given = string(language) if language else "none"
-        self.add(f"/*@{self.line}*/#code({given}, {string(text)}, size: {points}pt{more})\n\n")
+        shown = listing(text, block.get("language") or "")
+        self.add(f"/*@{self.line}*/#code({shown}, size: {points}pt{more})\n\n")
 
     def _output(self, node: nodes.Element, *, cut: bool) -> None:
         for child in node.children:
@@ -115,7 +99,7 @@ class Cells(Writer):
         text, points = fitted("\n".join(lines))
         failed = {"traceback", "stderr"} & set(block["classes"])
         options = ", error: true" if failed else ""
-        self.add(f"#output({string(text)}, size: {points}pt{options})\n\n")
+        self.add(f"#output({listing(text)}, size: {points}pt{options})\n\n")
 
     def visit_literal_block(self, node: nodes.Element) -> None:
         if "output" in node["classes"]:

@@ -30,13 +30,13 @@ def compile_pdf(folder: Path) -> bytes:
 
     fonts, missing = _fonts(folder)
     write_atomic(folder / "missing.json", json.dumps([f"{ord(c):x}" for c in missing]))
-    compiler = typst.Compiler(str(folder / "main.typ"), root=str(folder), font_paths=fonts)
     try:
         try:
-            _place_figures(folder, compiler)
+            _place_figures(folder, fonts)
         except RuntimeError:  # a query does not say where it fails; compiling does
-            compiler.compile(format="pdf")
+            _compiler(folder, fonts).compile(format="pdf")
             raise
+        compiler = _compiler(folder, fonts)
         made = compiler.compile(format="pdf", pdf_standards=[STANDARD], timestamp=0)
     except typst.TypstError as error:
         raise explained(folder, error) from error
@@ -44,23 +44,29 @@ def compile_pdf(folder: Path) -> bytes:
     return made
 
 
+def _compiler(folder: Path, fonts: Any) -> Any:
+    """A new one each time, for it reads a file once; what it computed is kept by Typst."""
+    import typst
+
+    return typst.Compiler(str(folder / "main.typ"), root=str(folder), font_paths=fonts)
+
+
 # Fonts.
 
 
 def _fonts(folder: Path) -> tuple[Any, list[str]]:
-    """The fewest fonts that have all the characters of the sources, and what none has.
+    """The fonts to set the sources in, and the characters that none of them has.
 
-    The compiler's own come first, then the ones that Matplotlib brings, then the system's.
+    The compiler's own fonts alone give the same PDF everywhere; the system's are asked
+    when a character is not in these.
     """
-    import matplotlib
     import typst
 
     texts = (path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.typ")))
     used = sorted({c for text in texts for c in text if c > "\x7f"})
-    more = [str(Path(matplotlib.get_data_path(), "fonts", "ttf"))]
     missing = used
-    for paths, system in (([], False), (more, False), (more, True)):
-        fonts = typst.Fonts(include_system_fonts=system, font_paths=paths)
+    for system in (False, True):
+        fonts = typst.Fonts(include_system_fonts=system)
         missing = unshown(missing, fonts)
         if not missing:
             break
@@ -105,12 +111,12 @@ class Exhibit:
         return self.set[0] > self.called[0] and BOTTOM - self.called[1] > GAP
 
 
-def _place_figures(folder: Path, compiler: Any) -> None:
+def _place_figures(folder: Path, fonts: Any) -> None:
     """Let figures that leave a gap float to the next page's top; the text closes the gap."""
     floating: set[str] = set()
     returned: set[str] = set()
     for _ in range(ROUNDS):
-        exhibits, openings = _layout(compiler)
+        exhibits, openings = _layout(_compiler(folder, fonts))
         after = set(floating)
         for exhibit in exhibits:
             if exhibit.name not in floating and exhibit.jumped:

@@ -58,7 +58,7 @@ def mended(typst: str) -> str:
     typst = re.sub(r'(?<![\w(])(?<!delim: )"([^"]*)"', _operator, typst)
     typst = re.sub(
         r"#scale\(x: (\d+)%, y: \d+%\)\[(.*?)\](?!\])",
-        lambda m: f"lr(size: #{m[1]}%, {m[2]})",
+        lambda m: f"lr(size: #{int(m[1]) / 100:g}em, {m[2]})",
         typst,
     )
     if typst.startswith("$ cases(") or " cases(" in typst:

@@ -9,6 +9,8 @@ NUMBERED = re.compile(r"^(\s*\d+)([.)])")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLUMNS = 79
 SMALLEST = 94
+CONTINUED = "↪ "
+ZERO = ("Mn", "Me", "Cf")
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ Piece = str | Formula
 
 def escape(text: str) -> str:
     """`text` as markup that shows it, on one line; quotes are left to Typst to curl."""
-    text = SPECIAL.sub(r"\\\g<0>", " ".join(re.split(r"\s*\n\s*", text)))
+    text = SPECIAL.sub(r"\\\g<0>", " ".join(re.split(r"\s*\n\s*", separated(text))))
     return NUMBERED.sub(r"\1\\\2", text)
 
 
@@ -44,8 +46,21 @@ def label(identity: str) -> str:
 def width(line: str) -> int:
     """Columns that a line takes in a fixed-width font."""
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in line)
-    marks = sum(unicodedata.combining(c) != 0 or c == "\u200d" for c in line)
-    return len(line) + wide - marks
+    return len(line) + wide - sum(unicodedata.category(c) in ZERO for c in line)
+
+
+def separated(text: str) -> str:
+    """`text` with its combining marks kept off signs that they cannot combine with.
+
+    A mark alone between quotes, as a token may be, is a cluster that no font has.
+    """
+    done = ""
+    for character in text:
+        if unicodedata.category(character)[0] == "M":
+            before = unicodedata.category(done[-1])[0] if done else "Z"
+            done += "\u200b" if before not in "LMC" else ""
+        done += character
+    return done
 
 
 def fitted(text: str, size: float = 8.0) -> tuple[str, float]:
@@ -54,7 +69,7 @@ def fitted(text: str, size: float = 8.0) -> tuple[str, float]:
     Lines of up to 94 columns are set smaller; still longer ones continue on the next
     line behind an arrow.
     """
-    text = ANSI.sub("", text).replace("\t", "    ").strip("\n")
+    text = separated(ANSI.sub("", text).replace("\t", "    ").strip("\n"))
     lines = text.split("\n")
     widest = max(map(width, lines))
     if widest > SMALLEST:
@@ -64,10 +79,13 @@ def fitted(text: str, size: float = 8.0) -> tuple[str, float]:
 
 
 def _wrapped(line: str) -> list[str]:
+    """The line in pieces that fit, broken at a space where one is near the end."""
     pieces, current = [], ""
     for character in line:
         if width(current + character) > COLUMNS:
-            pieces.append(current)
-            current = "↪ "
+            space = current.rfind(" ", COLUMNS - 24) + 1
+            cut = space if space else len(current)
+            pieces.append(current[:cut].rstrip())
+            current = CONTINUED + current[cut:]
         current += character
     return [*pieces, current]

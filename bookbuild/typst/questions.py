@@ -53,25 +53,25 @@ class Questions(Writer):
     def visit_exercise_enumerable_node(self, node: nodes.Element) -> None:
         title, *content = node.children
         label = str(node["label"])
-        hints = [
-            h
-            for h in node.findall(nodes.hint)
-            if "dropdown" in h["classes"]
-        ]
+        hints = [h for h in node.findall(nodes.hint) if "dropdown" in h["classes"]]
         for hint in hints:
             hint.parent.remove(hint)
         places = [f"{self.page.name}@{what}-{label}" for what in ("hint", "solution")]
-        links: list[str] = []
+        what = []
         if hints:
-            links.append(_pointer("Hint" if len(hints) == 1 else "Hints", places[0]))
+            what.append("Hint" if len(hints) == 1 else "Hints")
             self.page.placed.add(places[0])
         if label in self.builder.solved:
-            links.append(_pointer("Solution", places[1]))
+            what.append("solution" if hints else "Solution")
+        link = "none"
+        if what:
+            target = string(places[0] if hints else places[1])
+            link = f"xref({target})[{' and '.join(what)} on page~#page-number({target})]"
         number = self.numbered("exercise", node)  # type: ignore[attr-defined]
         shown = number if number != "none" else string("Exercise")
         here = string(self.identity(node))
         self.add(f"#exercise({shown}, ", *self._subtitle(title))
-        self.add(f", ({''.join(link + ', ' for link in links)}))[")
+        self.add(f", {link})[")
         self.add(*self.captured(content), "]\n\n")
 
         def write() -> None:
@@ -115,6 +115,3 @@ class Questions(Writer):
         self.to(self.page.solutions, write)
         raise nodes.SkipNode
 
-
-def _pointer(what: str, place: str) -> str:
-    return f"xref({string(place)})[{what} on page~#page-number({string(place)})]"

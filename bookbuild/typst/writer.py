@@ -1,5 +1,6 @@
 """The document tree as Typst source: the visitor's frame, text, links and divisions."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,10 @@ from sphinx.util.docutils import SphinxTranslator
 from bookbuild.errors import Problem
 from bookbuild.typst.blocks import Blocks
 from bookbuild.typst.cells import Cells
-from bookbuild.typst.markup import Formula, Piece, escape, label, string
+from bookbuild.typst.markup import Formula, Piece, escape, label, separated, string
 from bookbuild.typst.questions import Questions
 
+BREAK = re.compile(r"<br\s*/?>")
 SELF_LABELLED = (
     nodes.section,
     nodes.document,
@@ -252,13 +254,20 @@ class TypstTranslator(Blocks, Cells, Questions, SphinxTranslator):
         self.wrap("#super[", node, "];")
 
     def visit_inline(self, node: nodes.Element) -> None:
+        if "planned" in node["classes"]:
+            self.wrap('#text(weight: "regular", fill: faint)[ ', node, "];")
         self.wrap("", node, "")
 
     visit_generated = visit_abbreviation = visit_acronym = visit_inline
     visit_download_reference = visit_pending_xref = visit_inline
 
+    def visit_PassthroughTextElement(self, node: nodes.Element) -> None:
+        """A link over a whole card, or its title."""
+        inside = isinstance(node.parent, nodes.TextElement)
+        self.wrap("", node, "" if inside else "\n\n")
+
     def visit_literal(self, node: nodes.Element) -> None:
-        self.add(f"#raw({string(node.astext())});")
+        self.add(f"#raw({string(separated(node.astext()))});")
         raise nodes.SkipNode
 
     def visit_problematic(self, node: nodes.Element) -> None:
@@ -268,6 +277,8 @@ class TypstTranslator(Blocks, Cells, Questions, SphinxTranslator):
     def visit_raw(self, node: nodes.Element) -> None:
         if "typst" in node.get("format", "").split():
             self.add(node.astext())
+        elif BREAK.fullmatch(node.astext().strip()):
+            self.add(" \\\n")
         raise nodes.SkipNode
 
     def visit_math(self, node: nodes.Element) -> None:

@@ -1,15 +1,22 @@
+# Generated from book/foundations/data.md; do not edit (f46e940b550e)
+"""Documents to training batches, from a file larger than memory, in an order that is
+random, complete and the same after a crash.
+"""
+
+# %% book/foundations/data.md#Item
 import hashlib
 import math
+import mmap
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from extracted.foundations.language_modeling import (
@@ -21,6 +28,7 @@ from extracted.foundations.tokenizer import Tokenizer
 Item = TypeVar("Item")
 
 
+# %% book/foundations/data.md#write_token_file
 def write_token_file(
     path: str | Path,
     documents: Iterable[str],
@@ -32,60 +40,97 @@ def write_token_file(
 
     A NumPy `.npy` file of 16-bit ids, 32-bit where the vocabulary needs them.
     The special token `separator` stands after each document. Documents are
-    read one at a time, and `path` appears when it is complete.
+    read one at a time. `path` appears when it is complete, or not at all.
     """
-    if separator not in tokenizer.special_tokens:
+    if isinstance(documents, str) or separator not in tokenizer.special_tokens:
         raise ValueError(
-            f"{separator!r} is not among the tokenizer's special tokens "
-            f"{list(tokenizer.special_tokens)}; pass one as separator"
+            f"documents must be strings, [text] for a single one, and the "
+            f"separator {separator!r} a special token of the tokenizer, which "
+            f"has {list(tokenizer.special_tokens)}"
         )
     end = tokenizer.special_tokens[separator]
-    small = tokenizer.vocab_size <= 1 << 16
-    dtype = np.dtype("<u2" if small else "<u4")
-    header = {"descr": dtype.str, "fortran_order": False}
-    path, count = Path(path), 0
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header | {"shape": (0,)})
-        start = file.tell()
-        for document in documents:
-            ids = np.array([*tokenizer.encode(document), end], dtype)
-            file.write(ids.tobytes())
-            count += len(ids)
-        file.seek(0)  # NumPy leaves room in the header for a longer length
-        shape = {"shape": (count,)}
-        np.lib.format.write_array_header_1_0(file, header | shape)
-        assert file.tell() == start
-        file.flush()
-        os.fsync(file.fileno())
-    if not count:
-        part.unlink()
-        raise ValueError(f"no documents for {path}: is the iterator used up?")
-    os.replace(part, path)
+    ids = ([*tokenizer.encode(document), end] for document in documents)
+    dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
+    part = Path(f"{path}.part")
+    try:
+        with part.open("wb") as file:
+            count = _write_rows(file, ids, dtype)
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
     return count
 
 
+def _write_rows(
+    file: BinaryIO, rows: Iterable[list[int]], dtype: np.dtype[Any]
+) -> int:
+    """Write one `.npy` array of all rows, end to end; return its length."""
+    write_header = np.lib.format.write_array_header_1_0
+    header = {"descr": dtype.str, "fortran_order": False}
+    write_header(file, header | {"shape": (0,)})
+    start, count = file.tell(), 0
+    for row in rows:
+        file.write(np.array(row, dtype).tobytes())
+        count += len(row)
+    if not count:
+        raise ValueError("no documents: is the iterator used up?")
+    file.seek(0)  # NumPy leaves room in the header for a longer length
+    write_header(file, header | {"shape": (count,)})
+    assert file.tell() == start
+    file.flush()
+    return count
+
+
+# %% book/foundations/data.md#read_documents
+def read_documents(
+    path: str | Path, *, separator: str = END_OF_TEXT, chunk: int = 1 << 20
+) -> Iterator[str]:
+    """The documents of a UTF-8 text file with `separator` between them.
+
+    Reads `chunk` characters at a time, so memory holds one document and a
+    chunk. Line ends around a document are removed and empty ones left out.
+    """
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        rest, more = "", True
+        while more:
+            more = bool(text := file.read(chunk))
+            *whole, rest = (rest + text).split(separator)
+            for document in whole if more else [*whole, rest]:
+                if document := document.strip("\r\n"):
+                    yield document
+
+
+# %% book/foundations/data.md#TokenFile
 class TokenFile:
     """The ids in a file of `write_token_file`, mapped into memory.
 
-    Opening costs the same for any size, and only the parts that are read are
-    loaded. `tokens[a:b]` is an int64 tensor of its own.
+    Opening costs the same for any size, and only what is read is loaded.
+    `tokens[a:b]` is an int64 tensor of its own.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            self.ids = np.lib.format.open_memmap(self.path, mode="r")
+            self.ids = self._map()
         except ValueError as error:
             raise ValueError(
-                f"{path} is no token file ({error}); make it with "
-                "write_token_file"
-            ) from error
-        if self.ids.ndim != 1 or self.ids.dtype.kind != "u":
-            raise ValueError(
-                f"{path} holds {self.ids.dtype} of shape {self.ids.shape}, "
-                "not a row of unsigned ids"
-            )
+                f"{path} is no token file: {error}; use write_token_file"
+            ) from None
+
+    def _map(self) -> NDArray[np.unsignedinteger[Any]]:
+        with self.path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            if version != (1, 0):
+                raise ValueError(f"version {version} of .npy is not (1, 0)")
+            header = np.lib.format.read_array_header_1_0(file)
+            (*length, count), _, dtype = header
+            if length or dtype.kind != "u":
+                raise ValueError(f"it holds {dtype} of shape {header[0]}")
+            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            if hasattr(mmap, "MADV_RANDOM"):  # else whole megabytes are read
+                memory.madvise(mmap.MADV_RANDOM)
+            return np.frombuffer(memory, dtype, count, offset=file.tell())
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -94,64 +139,76 @@ class TokenFile:
         return torch.from_numpy(np.array(self.ids[index], dtype=np.int64))
 
     def __reduce__(self) -> tuple[type["TokenFile"], tuple[Path]]:
-        return TokenFile, (self.path,)  # else a copy to a worker holds all ids
+        return TokenFile, (self.path,)  # a pickle that does not hold the ids
 
 
-ROUNDS = 16  # fewer leave permutations of 5 or 6 visibly uneven
+# %% book/foundations/data.md#document_mask
+def document_mask(ids: Tensor, separator_id: int) -> Tensor:
+    """Boolean (B, 1, T, T), `True` where two tokens share a document.
+
+    ids (B, T) are packed windows. A separator belongs to the document that it
+    ends. Narrows the causal mask of an attention layer; it is not causal.
+    """
+    ends = ids == separator_id
+    document = ends.cumsum(dim=1) - ends.long()  # (B, T), counted from 0
+    same = document[:, :, None] == document[:, None, :]
+    return same.unsqueeze(1)  # (B, T, T) -> (B, 1, T, T)
 
 
-def _round_keys(seed: int, epoch: int) -> list[int]:
-    """Keys of the rounds and one more number, all of 64 bits."""
+# %% book/foundations/data.md#ROUNDS
+ROUNDS = 8  # fewer leave permutations of five or six visibly uneven
+
+
+def _random_words(seed: int, epoch: int, count: int) -> NDArray[np.uint64]:
+    """Numbers of 64 bits that belong to `seed` and `epoch`."""
     if seed < 0:
         raise ValueError(f"seed {seed} is negative; use 0 or more")
     source = np.random.SeedSequence(seed, spawn_key=(epoch,))
-    return source.generate_state(ROUNDS + 1, np.uint64).tolist()
+    return np.asarray(source.generate_state(count, np.uint64), np.uint64)
 
 
 def _scramble(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finalizer of splitmix64 (Steele, Lea and Flood 2014)."""
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EB
-    return x ^ (x >> 31)
+    """The last step of splitmix64 (Steele, Lea and Flood 2014)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
 
 
 def permute(
-    places: Sequence[int] | NDArray[np.integer[Any]],
-    size: int,
-    *,
-    seed: int = 0,
-    epoch: int = 0,
+    places: ArrayLike, size: int, *, seed: int = 0, epoch: int = 0
 ) -> NDArray[np.int64]:
     """What a random permutation of 0 … size - 1 has at `places`.
 
-    The permutation belongs to `seed` and `epoch` and is never stored: a
-    Feistel network on a grid of about sqrt(size) rows, walking on where it
-    leaves the range (Black and Rogaway 2002).
+    The permutation belongs to `seed` and `epoch`, and nothing of it is
+    stored. A Feistel network on a grid that holds all numbers, applied again
+    to those that leave the range (Black and Rogaway 2002).
     """
-    found = np.array(places, dtype=np.uint64)
-    if size < 1 or (found >= size).any():
-        raise ValueError(f"places {places} are not all in 0 … {size - 1}")
-    rows = math.isqrt(size - 1) + 1
-    columns = 2 * -(-size // (2 * rows))  # an odd grid allows half of all
-    *keys, _ = _round_keys(seed, epoch)
-    walking = np.ones(found.shape, dtype=bool)
-    while walking.any():
-        row, column = np.divmod(found[walking], columns)
-        for a, b in zip(keys[::2], keys[1::2], strict=True):
-            row = (row + _scramble(column ^ a) % rows) % rows
-            column = (column + _scramble(row ^ b) % columns) % columns
-        found[walking] = row * columns + column
-        walking = found >= size
-    return found.astype(np.int64)
+    found = np.array(places, dtype=np.int64)
+    if found.size and not 0 <= found.min() <= found.max() < size:
+        raise ValueError(f"places must be in 0 … {size - 1}, not {found}")
+    R = np.uint64(math.isqrt(max(size - 1, 0)) + 1)
+    # With C odd, half of all permutations of the grid would be out of reach.
+    C = np.uint64(2 * -(-size // (2 * int(R))))
+    keys = _random_words(seed, epoch, 2 * ROUNDS).reshape(ROUNDS, 2)
+    outside = np.ones(found.shape, dtype=bool)
+    while outside.any():
+        row, column = np.divmod(found[outside].astype(np.uint64), C)
+        for f, g in keys:
+            row = (row + _scramble(column ^ f) % R) % R
+            column = (column + _scramble(row ^ g) % C) % C
+        found[outside] = row * C + column
+        outside = found >= size
+    return found
 
 
+# %% book/foundations/data.md#PackedBatches
 class PackedBatches(Iterator[tuple[Tensor, Tensor]]):
     """Endless batches (inputs, targets), int64 (B, T), targets one ahead.
 
-    The tokens, taken as a ring, are cut into windows of `seq_len`, each of
-    which is read once an epoch. With `shuffle`, every epoch has its own order
-    and starts to cut elsewhere. A batch depends on the arguments and on
-    `windows_read` only, so a run resumes from a handful of numbers.
+    The tokens, taken as a ring, are cut into `num_windows` windows of
+    `seq_len`, each of which is read once an epoch. With `shuffle`, each epoch
+    has its own order and starts to cut elsewhere. A batch depends on the
+    arguments and on `windows_read` only, so a few numbers resume a run.
     """
 
     def __init__(
@@ -165,6 +222,8 @@ class PackedBatches(Iterator[tuple[Tensor, Tensor]]):
     ) -> None:
         if min(batch_size, seq_len) < 1:
             raise ValueError(f"{batch_size=} and {seq_len=} must be positive")
+        if isinstance(tokens, Tensor) and tokens.dim() != 1:
+            raise ValueError(f"tokens {tuple(tokens.shape)} are not one row")
         if len(tokens) <= seq_len:
             raise ValueError(
                 f"{len(tokens)} tokens hold no window of {seq_len} and its "
@@ -184,7 +243,8 @@ class PackedBatches(Iterator[tuple[Tensor, Tensor]]):
             return places * self.seq_len
         for epoch in np.unique(epochs).tolist():
             now = epochs == epoch
-            cut = _round_keys(self.seed, epoch)[-1] % len(self.tokens)
+            words = _random_words(self.seed, epoch, 2 * ROUNDS + 1)
+            cut = int(words[-1]) % len(self.tokens)
             order = permute(
                 places[now], self.num_windows, seed=self.seed, epoch=epoch
             )
@@ -215,9 +275,9 @@ class PackedBatches(Iterator[tuple[Tensor, Tensor]]):
     def load_state_dict(self, state: Mapping[str, int | bool]) -> None:
         """Go on where `state` was taken; the batch size may differ."""
         for name, value in self._identity().items():
-            if state[name] != value:
+            if state.get(name) != value:
                 raise ValueError(
-                    f"the state has {name} {state[name]}, these batches "
+                    f"the state has {name} {state.get(name)}, these batches "
                     f"{value}; the order would not be the one of that run"
                 )
         self.windows_read = int(state["windows_read"])
@@ -231,6 +291,14 @@ class PackedBatches(Iterator[tuple[Tensor, Tensor]]):
         }
 
 
+# %% book/foundations/data.md#in_validation
+def in_validation(document: str, *, share: float = 0.1) -> bool:
+    """Whether a document belongs to the held-out `share` of all documents."""
+    digest = hashlib.blake2b(document.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
+# %% book/foundations/data.md#pad_batch
 def pad_batch(
     sequences: Sequence[Sequence[int]], *, pad_id: int, side: str = "right"
 ) -> tuple[Tensor, Tensor]:
@@ -254,6 +322,7 @@ def pad_batch(
     return ids, mask
 
 
+# %% book/foundations/data.md#length_buckets
 def length_buckets(
     lengths: Sequence[int],
     *,
@@ -284,7 +353,8 @@ def length_buckets(
     return [batches[i] for i in again.tolist()]
 
 
-class Prefetcher(Iterator[Item], Generic[Item]):
+# %% book/foundations/data.md#Prefetcher
+class Prefetcher(Iterator[Item]):
     """Hands out the items of `source`, read ahead by a thread, in order.
 
     An error of the source is raised where its item would have come. The state
@@ -294,7 +364,8 @@ class Prefetcher(Iterator[Item], Generic[Item]):
     def __init__(self, source: Iterator[Item], depth: int = 2) -> None:
         if depth < 1:
             raise ValueError(f"depth {depth}: read at least 1 item ahead")
-        self._source, self._depth = source, depth
+        self._source: Any = source
+        self._depth = depth
         self._pool = ThreadPoolExecutor(1, "prefetch")
         self._start()
 
@@ -322,7 +393,7 @@ class Prefetcher(Iterator[Item], Generic[Item]):
 
     def load_state_dict(self, state: Any) -> None:
         """Drop what was read ahead and go on from `state`."""
-        load = getattr(self._source, "load_state_dict")
+        load = self._source.load_state_dict
         self._pool.submit(load, state).result()  # after the reads under way
         self._start()
 
@@ -332,12 +403,7 @@ def prefetch(source: Iterator[Item], depth: int = 2) -> Prefetcher[Item]:
     return Prefetcher(source, depth)
 
 
-def in_validation(document: str, *, share: float = 0.1) -> bool:
-    """Whether a document belongs to the held-out `share` of all documents."""
-    digest = hashlib.blake2b(document.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < share * 2**64
-
-
+# %% book/foundations/data.md#prepare_story_tokens
 def prepare_story_tokens(
     directory: str | Path, tokenizer: Tokenizer, *, num_stories: int = 12_000
 ) -> None:

@@ -1,3 +1,9 @@
+# Generated from book/foundations/language_modeling.md; do not edit (e1da9aac9f80)
+"""Predict the next token by counting and by gradient descent, and measure how well and
+how much is understood.
+"""
+
+# %% book/foundations/language_modeling.md#END_OF_TEXT
 import hashlib
 import http.client
 import math
@@ -17,19 +23,20 @@ import torch
 from torch import Tensor, nn
 
 END_OF_TEXT = "<|endoftext|>"
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 _CHOICE = re.compile(r"\[([^\]]*)\]")
 _MARK = re.compile(r" <(\w+) (\w+)>")
 
 
+# %% book/foundations/language_modeling.md#Probe
 @dataclass(frozen=True)
 class Probe:
     """A story cut off before a word that the story so far decides.
 
     `answer` and all `candidates` begin with the space before the word, and
-    none is the beginning of another. `kind` is "person", "place", "thing",
-    "colour" (rivals are the others that the story mentions), "cause" or
-    "number" (rivals are three that it does not).
+    none is the beginning of another. The wrong ones of a "person", "place",
+    "thing" or "colour" are the others in the story; of a "cause", three that
+    are not; of a "number", three close to the answer.
     """
 
     prompt: str
@@ -73,10 +80,10 @@ class Dice:
         self.bits += math.log2(n)
         return int(self.rng.random() * n)
 
-    def pick(self, options: Sequence[Item]) -> Item:
+    def pick(self, options: Sequence[_Item]) -> _Item:
         return options[self.below(len(options))]
 
-    def sample(self, options: Sequence[Item], count: int) -> list[Item]:
+    def sample(self, options: Sequence[_Item], count: int) -> list[_Item]:
         pool = list(options)
         return [pool.pop(self.below(len(pool))) for _ in range(count)]
 
@@ -86,6 +93,7 @@ class Dice:
         return hit
 
 
+# %% book/foundations/language_modeling.md#_entries
 def _entries(text: str) -> dict[str, list[str]]:
     """Lines `name: value`, grouped by name; an indented line goes on."""
     table: dict[str, list[str]] = {}
@@ -218,6 +226,7 @@ ending: {hero} and {friend} laughed about [it|that day] for years, and {friend}
 """)
 
 
+# %% book/foundations/language_modeling.md#Narrator
 class Narrator:
     """Tells one story, and keeps the state of its world.
 
@@ -360,6 +369,7 @@ class Narrator:
         return Story(self.text[1:], tuple(self.probes), self.facts, dice.bits)
 
 
+# %% book/foundations/language_modeling.md#iterate_stories
 def iterate_stories(
     *, seed: int = 0, split: str = "train"
 ) -> Iterator[Story]:
@@ -387,6 +397,7 @@ def generate_probes(
     return list(islice((p for s in stories for p in s.probes), count))
 
 
+# %% book/foundations/language_modeling.md#Vocabulary
 class Vocabulary:
     """The distinct pieces of a text, numbered in sorted order."""
 
@@ -412,6 +423,7 @@ class Vocabulary:
         return "".join(self.pieces[i] for i in ids)
 
 
+# %% book/foundations/language_modeling.md#BigramModel
 class BigramModel:
     """The next token's probability, from counts of pairs of tokens.
 
@@ -443,6 +455,7 @@ class BigramModel:
         return self.probabilities().log().float()[ids]
 
 
+# %% book/foundations/language_modeling.md#sample_tokens
 @torch.no_grad()
 def sample_tokens(
     model: Callable[[Tensor], Tensor],
@@ -462,6 +475,7 @@ def sample_tokens(
     return ids
 
 
+# %% book/foundations/language_modeling.md#cross_entropy
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean of -ln P(target) in nats per token, as a scalar tensor.
 
@@ -488,6 +502,7 @@ def bits_per_byte(loss: float, *, num_tokens: int, num_bytes: int) -> float:
     return loss * num_tokens / num_bytes / math.log(2)
 
 
+# %% book/foundations/language_modeling.md#NeuralBigram
 class NeuralBigram(nn.Module):
     """A bigram model whose table of logits is learned by gradient descent."""
 
@@ -500,6 +515,7 @@ class NeuralBigram(nn.Module):
         return logits
 
 
+# %% book/foundations/language_modeling.md#chance
 def chance(probes: Sequence[Probe]) -> float:
     """The accuracy of guessing one of the candidates at random."""
     return sum(1 / len(probe.candidates) for probe in probes) / len(probes)
@@ -521,6 +537,7 @@ def probe_accuracy(
     return score / len(probes)
 
 
+# %% book/foundations/language_modeling.md#DownloadError
 class DownloadError(OSError):
     """A file could not be fetched; the message says what to do about it."""
 

@@ -1,4 +1,4 @@
-# Generated from book/foundations/tokenizer.md; do not edit (b468fe80b2a2)
+# Generated from book/foundations/tokenizer.md; do not edit (5a267aa6dea9)
 """Byte-pair encoding from scratch, trained and applied as fast as Python allows,
 exchangeable with tiktoken and Hugging Face.
 """
@@ -303,7 +303,7 @@ class Tokenizer(ByteVocabulary):
             allowed_special = self.special_tokens
         if unknown := {*allowed_special} - {*self.special_tokens}:
             known = list(self.special_tokens)
-            raise ValueError(f"special tokens are {known}, not {sorted(unknown)}")
+            raise ValueError(f"special tokens: {known}, not {sorted(unknown)}")
         ids: list[int] = []
         for i, part in enumerate(split_special(text, allowed_special)):
             if i % 2:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from books import code, page, refusal, write_book
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bookbuild.adopt import adopt
@@ -176,6 +176,7 @@ LINES = st.lists(
 EDITS = st.lists(st.none() | LINES, min_size=3, max_size=3)
 
 
+@settings(max_examples=20)
 @given(EDITS, st.sampled_from(["\n", "\r\n"]), st.sampled_from(["f", "renamed"]))
 def test_tangle_after_adopt_is_the_identity(
     edits: list[list[str] | None], ends: str, name: str

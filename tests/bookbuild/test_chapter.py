@@ -145,7 +145,8 @@ HERE = "book/part/name.md"
         ),
         (
             "---\nchapter: a: b\n---\n# T\n",
-            ":2:11: error: front matter is not YAML: mapping values are not allowed here",
+            ":2:11: error: front matter is not YAML: "
+            "mapping values are not allowed here",
         ),
         (
             "---\n- a\n---\n# T\n",
@@ -158,7 +159,8 @@ HERE = "book/part/name.md"
         ),
         (
             page(minute=1),
-            ":3: error: unknown key 'minute' under chapter:\nhint: did you mean 'minutes'?",
+            ":3: error: unknown key 'minute' under chapter:\n"
+            "hint: did you mean 'minutes'?",
         ),
         (
             page(zzz=1),

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from bookbuild.errors import BookError, ConfigError, Problem
 MakeBook = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
 
+REPOSITORY = Path(__file__).parents[2]
 BOOK = {
     "part/a": page(code("def f():\n    return 1", "export"), code("f()")),
     "part/b": page(code("from extracted.part.a import f", "export")),
@@ -457,7 +459,7 @@ def test_a_pipe_that_knows_only_ascii(make_book: MakeBook) -> None:
     root = make_book({"größe": page(code("x = 1", "export"))})
     run = subprocess.run(
         [sys.executable, "-m", "bookbuild", "--root", str(root), "tangle"],
-        env={"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
     )
     assert run.returncode == 0, run.stderr.decode()

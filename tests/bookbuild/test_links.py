@@ -46,7 +46,7 @@ def test_everything_that_is_defined_may_be_named(problems: Check) -> None:
         "```{quiz} quiz-a\n- [x] yes\n```\n",
         "```{exercise-start} Do it\n:label: ex-a\n```\n```{exercise-end}\n```\n",
         "```{solution-start} ex-a\n```\n```{solution-end}\n```\n",
-        "{ref}`sec-a` {ref}`a text <sec-a>` {numref}`fig-a` {numref}`Figure %s <fig-a>`",
+        "{ref}`sec-a` {ref}`a text <sec-a>` {numref}`fig-a` {numref}`Fig. %s <fig-a>`",
         "{eq}`eq-a` {ref}`quiz-a` {ref}`ex-a` {ref}`a text over\ntwo lines <sec-a>`",
         "{cite}`vaswani2017attention` {cite:t}`vaswani2017attention`",
         "{cite}`vaswani2017attention, vaswani2017attention`",
@@ -54,7 +54,7 @@ def test_everything_that_is_defined_may_be_named(problems: Check) -> None:
         "{glue:text}`a-loss:.2f` {glue}`a-gain`",
         "[a](b.md) [a](b) [a](../glossary.md#term) [a](#sec-a) [a](https://e.org/x)",
         "![A circle](a%20b.svg) ![A square](/shared.svg) ![logo](https://e.org/x.png)",
-        "```{figure} /shared.svg\n:name: fig-b\n:alt: A square.\n\n{numref}`fig-b`\n```",
+        "```{figure} /shared.svg\n:name: fig-b\n:alt: A box.\n\n{numref}`fig-b`\n```",
         "``{ref}`shown` `` and `[a](shown.md)` and $[a](x)$",
         **{"part/b": page()},
     )

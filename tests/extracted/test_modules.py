@@ -27,7 +27,7 @@ for name in sys.argv[1:]:
         importlib.import_module(name)
     except BaseException:
         failed = True
-        print(name, traceback.format_exc(), sep="\n")
+        print(name, traceback.format_exc(), sep=chr(10))
     if "bookbuild" in sys.modules:
         failed = True
         print(name, "imports bookbuild")
@@ -105,7 +105,7 @@ def test_public_names_have_docstrings(path: str) -> None:
 @pytest.mark.parametrize("path", MODULES)
 def test_public_signatures_are_typed(path: str) -> None:
     for name, function in functions(tree(path)):
-        if not public(name) or "." in name and not is_method(path, name):
+        if not public(name) or ("." in name and not is_method(path, name)):
             continue
         arguments = inspect_arguments(function, method="." in name)
         missing = [a.arg for a in arguments if a.annotation is None]

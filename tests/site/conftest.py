@@ -1,4 +1,4 @@
-"""A browser and two sites: a small sample, and the book itself when it has been built."""
+"""A browser and two sites: a small sample, and the book itself once it is built."""
 
 import os
 import shutil
@@ -14,9 +14,23 @@ sys.path.insert(0, str(HERE))
 import samples  # noqa: E402
 
 ROOT = HERE.parents[1]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-SAMPLE = ["index", "part/counting", "part/attending", "appendix/map", "appendix/glossary",
-          "appendix/references", "_modules/part/counting", "search"]  # fmt: skip
+BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+)
+SAMPLE = [
+    "index",
+    "part/counting",
+    "part/attending",
+    "appendix/map",
+    "appendix/glossary",
+    "appendix/references",
+    "_modules/part/counting",
+    "search",
+]
 
 
 def find_browser() -> str | None:
@@ -30,14 +44,19 @@ def pages_of_the_book() -> list[str]:
     folder = ROOT / "_build" / "html"
     if not (folder / "index.html").is_file():
         return []
-    return [p.relative_to(folder).with_suffix("").as_posix() for p in sorted(folder.rglob("*.html"))]
+    return [
+        p.relative_to(folder).with_suffix("").as_posix()
+        for p in sorted(folder.rglob("*.html"))
+    ]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "page_of" in metafunc.fixturenames:
         cases = [("sample", name) for name in SAMPLE]
         cases += [("book", name) for name in pages_of_the_book()]
-        metafunc.parametrize("page_of", cases, ids=[f"{site}:{name}" for site, name in cases])
+        metafunc.parametrize(
+            "page_of", cases, ids=[f"{site}:{name}" for site, name in cases]
+        )
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@
     if (data[href]) return data[href];
     if (href.charAt(0) !== "#" || href.length < 2) return "";
     var target = document.getElementById(decodeURIComponent(href.slice(1)));
-    if (!target || link.closest("nav, .headerlink")) return "";
+    if (!target || link.closest("nav")) return "";
     if (target.tagName === "DT" && target.nextElementSibling) return clean(target.nextElementSibling);
     if (target.matches("figure, .math-block, .citation, [role=doc-biblioentry]")) return clean(target);
     if (target.matches("section, span")) {
@@ -58,7 +58,7 @@
     clearTimeout(timer);
     timer = setTimeout(function () { if (link !== current) { hide(); show(link); } }, 250);
   }
-  var links = document.querySelectorAll("article a.reference.internal, article .math-block a, article a.footnote-reference");
+  var links = document.querySelectorAll("article a.reference.internal");
   Array.prototype.forEach.call(links, function (link) {
     if (link.title && link.getAttribute("href").indexOf("#") >= 0 && !data[link.getAttribute("href")]) {
       var words = document.createElement("span");

@@ -119,7 +119,7 @@
       if (box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1) {
         box.tabIndex = 0;
         if (!box.hasAttribute("role")) {
-          box.setAttribute("role", "region");
+          box.setAttribute("role", "group");
           box.setAttribute("aria-label", box.tagName === "PRE" ? "Code" : "Wide content");
         }
       } else box.removeAttribute("tabindex");

@@ -1,0 +1,1 @@
+"""The e-book: an EPUB 3 of the same pages, its formulas as MathML."""
