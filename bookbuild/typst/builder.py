@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,14 @@ class TypstBuilder(Builder):
 
     def write(self, *ignored: Any) -> None:
         book = book_of(self.app)
-        trees = {chapter.name: self._resolved(chapter.name) for chapter in book.chapters}
+        trees = {chapter.name: self.env.get_doctree(chapter.name) for chapter in book.chapters}
+        # References to numbers read the tree of their target again and again.
+        self.env.get_doctree = lru_cache(maxsize=None)(  # type: ignore[method-assign]
+            self.env.get_doctree
+        )
+        for name, tree in trees.items():
+            self._resolve(name, tree)
+        del self.env.get_doctree
         self._survey(trees)
         pages = [self._page(book, name, tree) for name, tree in trees.items()]
         problems = [problem for page in pages for problem in page.problems]
@@ -122,13 +130,11 @@ class TypstBuilder(Builder):
     def finish(self) -> None:
         """The sources are complete."""
 
-    def _resolved(self, docname: str) -> nodes.document:
-        tree = self.env.get_doctree(docname)
+    def _resolve(self, docname: str, tree: nodes.document) -> None:
         for node in list(tree.findall(addnodes.toctree)):
             node.parent.remove(node)
         self.env.resolve_references(tree, docname, self)
         self.post_process_images(tree)
-        return tree
 
     def _survey(self, trees: dict[str, nodes.document]) -> None:
         """What a page must know of the others before it is written."""

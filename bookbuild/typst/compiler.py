@@ -10,7 +10,7 @@ from typing import Any
 from bookbuild.errors import BookError, Problem
 from bookbuild.files import write_atomic
 
-ROUNDS = 5
+ROUNDS = 2  # of moving figures; the layout of the last one is not looked at again
 GAP = 60.0  # points of white above which a figure leaves its place
 BOTTOM = (10 - 0.85) * 72
 UNSHOWN = re.compile(r"the text `?\"(.*?)\"`? could not be displayed", re.DOTALL)

@@ -45,6 +45,8 @@ def label(identity: str) -> str:
 
 def width(line: str) -> int:
     """Columns that a line takes in a fixed-width font."""
+    if line.isascii():
+        return len(line)
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in line)
     return len(line) + wide - sum(unicodedata.category(c) in ZERO for c in line)
 
@@ -54,6 +56,8 @@ def separated(text: str) -> str:
 
     A mark alone between quotes, as a token may be, is a cluster that no font has.
     """
+    if text.isascii():
+        return text
     done = ""
     for character in text:
         if unicodedata.category(character)[0] == "M":

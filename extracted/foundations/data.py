@@ -1,4 +1,4 @@
-# Generated from book/foundations/data.md; do not edit (f46e940b550e)
+# Generated from book/foundations/data.md; do not edit (fdd2800768b2)
 """Documents to training batches, from a file larger than memory, in an order that is
 random, complete and the same after a crash.
 """
@@ -44,7 +44,7 @@ def write_token_file(
     """
     if isinstance(documents, str) or separator not in tokenizer.special_tokens:
         raise ValueError(
-            f"documents must be strings, [text] for a single one, and the "
+            "documents must be strings, [text] for a single one, and the "
             f"separator {separator!r} a special token of the tokenizer, which "
             f"has {list(tokenizer.special_tokens)}"
         )
