@@ -26,8 +26,8 @@ def pdf(book: Book) -> Path:
     sources = time.perf_counter() - start
     path = book.build / "pdf" / f"{slug(book)}.pdf"
     write_atomic(path, compile_pdf(folder))
-    total = time.perf_counter() - start
-    print(f"typeset in {total:.1f} s: sources {sources:.1f} s, pages {total - sources:.1f} s")
+    pages = time.perf_counter() - start - sources
+    print(f"sources written in {sources:.1f} s, pages set in {pages:.1f} s")
     return path
 
 

@@ -1,18 +1,10 @@
 """Blocks of text: lists, quotations, tables, boxes, the bibliography, the glossary."""
 
-from typing import TYPE_CHECKING, Any
-
 from docutils import nodes
 from sphinx import addnodes
 
+from bookbuild.typst.base import Writer
 from bookbuild.typst.markup import Piece, string
-
-if TYPE_CHECKING:
-    from sphinx.util.docutils import SphinxTranslator as Base
-
-    from bookbuild.typst.writer import Page
-else:
-    Base = object
 
 HUES = {
     "warning": 'rgb("#9a3a00")',
@@ -31,38 +23,18 @@ ENUMERATIONS = {
 }
 
 
-class Writer(Base):
-    """What the families of visitors share; `TypstTranslator` provides it."""
-
-    if TYPE_CHECKING:
-        page: Page
-        plain: int
-        line: int
-        pieces: list[Piece]
-        figures: dict[str, dict[str, tuple[int, ...]]]
-        builder: Any
-
-        def add(self, *pieces: Piece) -> None: ...
-        def children(self, node: Any) -> None: ...
-        def captured(self, node: Any) -> list[Piece]: ...
-        def to(self, target: list[Piece], write: Any) -> None: ...
-        def wrap(self, before: str, node: nodes.Element, after: str) -> None: ...
-        def mark(self, node: nodes.Element, after: str = "\n") -> None: ...
-        def place(self, node: nodes.Element) -> str: ...
-        def identity(self, node: nodes.Element) -> str: ...
-        def target(self, node: nodes.Element) -> str: ...
-        def heading(self, title: nodes.Element | None) -> list[Piece]: ...
-        def problem(self, message: str, hint: str = "") -> None: ...
-
-
 class Blocks(Writer):
+    """Visitors of what stands between paragraphs."""
+
     def visit_bullet_list(self, node: nodes.Element) -> None:
         self._list("#list", node)
 
     def visit_enumerated_list(self, node: nodes.Element) -> None:
         style = ENUMERATIONS[node.get("enumtype", "arabic")]
         shown = node.get("prefix", "") + style + node.get("suffix", ".")
-        self._list(f"#enum(start: {node.get('start', 1)}, numbering: {string(shown)})", node)
+        self._list(
+            f"#enum(start: {node.get('start', 1)}, numbering: {string(shown)})", node
+        )
 
     def _list(self, function: str, node: nodes.Element) -> None:
         tight = all(len(item) <= 1 or _nested(item) for item in node.children)
@@ -101,13 +73,6 @@ class Blocks(Writer):
         self.add("#facts(", *self.fields(node), ")\n\n")
         raise nodes.SkipNode
 
-    def fields(self, node: nodes.Element) -> list[Piece]:
-        """Pairs of name and content, as arguments."""
-        pieces: list[Piece] = []
-        for name, body in (field.children for field in node.findall(nodes.field)):
-            pieces += ["([", *self.captured(name), "], [", *self.captured(body), "]), "]
-        return pieces
-
     def visit_block_quote(self, node: nodes.Element) -> None:
         by = next(iter(node.findall(nodes.attribution)), None)
         rest = [child for child in node.children if child is not by]
@@ -128,12 +93,14 @@ class Blocks(Writer):
         self.wrap("", node, "")
 
     def visit_transition(self, node: nodes.Element) -> None:
-        if "footnotes" not in node["classes"]:  # the notes stand at the foot of the page
+        if (
+            "footnotes" not in node["classes"]
+        ):  # the notes stand at the foot of the page
             self.add("#rule\n\n")
         raise nodes.SkipNode
 
     def visit_container(self, node: nodes.Element) -> None:
-        """Cells have a form of their own; of cards, tabs and grids the content is printed."""
+        """Cells have a form of their own; of cards and tabs the content is printed."""
         kind = node.get("nb_element") or node.get("design_component") or ""
         special = getattr(self, f"container_{kind.replace('-', '_')}", None)
         if special:
@@ -168,9 +135,13 @@ class Blocks(Writer):
         self.add("#note(", *name, f", hue: {hue})[", *self.captured(content), "]\n\n")
         raise nodes.SkipNode
 
-    visit_note = visit_tip = visit_hint = visit_warning = visit_caution = visit_admonition
+    visit_note = visit_tip = visit_hint = visit_warning = visit_caution = (
+        visit_admonition
+    )
     visit_important = visit_attention = visit_danger = visit_error = visit_admonition
-    visit_seealso = visit_topic = visit_sidebar = visit_versionmodified = visit_admonition
+    visit_seealso = visit_topic = visit_sidebar = visit_versionmodified = (
+        visit_admonition
+    )
 
     # Tables.
 
@@ -187,14 +158,6 @@ class Blocks(Writer):
             self.add(*self.captured(title), "], ", *self.captured(groups), ")\n\n")
         self.plain -= 1
         raise nodes.SkipNode
-
-    def numbered(self, kind: str, node: nodes.Element) -> str:
-        """The number as the text's references give it, a string literal."""
-        number = self.figures.get(kind, {}).get((node.get("ids") or [""])[0])
-        if not number:
-            return "none"
-        form = self.builder.config.numfig_format.get(kind, "%s")
-        return string(form % ".".join(map(str, number)))
 
     def visit_tgroup(self, node: nodes.Element) -> None:
         columns = int(node["cols"])
@@ -213,8 +176,12 @@ class Blocks(Writer):
     def _row(self, row: nodes.Element, last: str = ",") -> None:
         cells: list[list[Piece]] = []
         for entry in row.children:
-            span = [f"colspan: {entry['morecols'] + 1}"] if entry.get("morecols") else []
-            span += [f"rowspan: {entry['morerows'] + 1}"] if entry.get("morerows") else []
+            span = (
+                [f"colspan: {entry['morecols'] + 1}"] if entry.get("morecols") else []
+            )
+            span += (
+                [f"rowspan: {entry['morerows'] + 1}"] if entry.get("morerows") else []
+            )
             side = next((c[5:] for c in entry["classes"] if c in SIDES), "")
             span += [f"align: {side}"] if side else []
             before = f"table.cell({', '.join(span)})[" if span else "["

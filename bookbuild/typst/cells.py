@@ -6,18 +6,28 @@ from pathlib import Path
 from docutils import nodes
 
 from bookbuild.nodes import cell_caption
-from bookbuild.typst.blocks import Writer
+from bookbuild.typst.base import Writer
 from bookbuild.typst.listing import listing
 from bookbuild.typst.markup import Piece, escape, fitted, string
 
 TEXT_WIDTH = 384.0
 SHRUNK = TEXT_WIDTH / (6.4 * 72)
 LENGTH = re.compile(r"^\s*([\d.]+)\s*(pt|px|in|cm|mm|em|%)?\s*$")
-POINTS = {"pt": 1.0, "px": 0.75, "in": 72.0, "cm": 28.35, "mm": 2.835, "em": 10.4, "": 0.75}
+POINTS = {
+    "pt": 1.0,
+    "px": 0.75,
+    "in": 72.0,
+    "cm": 28.35,
+    "mm": 2.835,
+    "em": 10.4,
+    "": 0.75,
+}
 LONG_OUTPUT, SHOWN_HEAD, SHOWN_TAIL = 40, 30, 5
 
 
 class Cells(Writer):
+    """Visitors of what is computed, and of pictures."""
+
     fold = ""  # the place of the folded code that the figure in hand is drawn by
 
     def container_cell_code(self, node: nodes.Element) -> None:
@@ -41,8 +51,11 @@ class Cells(Writer):
         whole: bool,
     ) -> None:
         """Folded code stands at the back, with links both ways."""
-        index = node.get("cell_index", id(node))
-        back, here = f"{self.page.name}@folded-{index}", f"{self.page.name}@cell-{index}"
+        index = node["cell_index"]
+        back, here = (
+            f"{self.page.name}@folded-{index}",
+            f"{self.page.name}@cell-{index}",
+        )
         self.page.placed |= {back, here}
         figures = [] if output is None or whole else list(output.findall(nodes.figure))
         if figures and figures[0].get("ids"):
@@ -114,7 +127,9 @@ class Cells(Writer):
         caption, *rest = node.children
         number = self.numbered("code-block", node)
         shown = "" if number == "none" else f"#strong[#{number}]; "
-        self.add("#block(above: 1.1em, below: 0.4em, sticky: true)[#text(size: 9pt)[", shown)
+        self.add(
+            "#block(above: 1.1em, below: 0.4em, sticky: true)[#text(size: 9pt)[", shown
+        )
         self.children(caption)
         self.add("]]\n")
         self.children(rest)
@@ -140,7 +155,9 @@ class Cells(Writer):
         self.plain -= 1
         raise nodes.SkipNode
 
-    def _bare(self, content: list[nodes.Node], caption: nodes.Element | None) -> list[Piece]:
+    def _bare(
+        self, content: list[nodes.Node], caption: nodes.Element | None
+    ) -> list[Piece]:
         for image in (i for child in content for i in child.findall(nodes.image)):
             if not image.get("alt") and caption is not None:
                 image["alt"] = caption.astext()
@@ -152,23 +169,30 @@ class Cells(Writer):
         name = self.builder.images.get(uri)
         if name is None:
             if "://" in uri:
-                self.problem(f"the picture {uri} is not in the book", "save it in book/")
+                self.problem(
+                    f"the picture {uri} is not in the book", "save it in book/"
+                )
             raise nodes.SkipNode
         path = Path(self.builder.srcdir, uri)
         alt = node.get("alt") or "What the code above draws"
-        call = f"#picture({string('images/' + name)}, {self._width(node, path)}, {string(alt)})"
+        given = f"{string('images/' + name)}, {self._width(node, path)}, {string(alt)}"
+        call = f"#picture({given})"
         inline = isinstance(node.parent, nodes.TextElement)
         bare = inline or node.get("bare")
         self.add(call + ";" if bare else f"#plate[{call}]\n\n")
         raise nodes.SkipNode
 
     def _width(self, node: nodes.Element, path: Path) -> str:
-        """As the author says; else as large as its text needs, at most the line's width."""
+        """As the author says, else as its lettering needs; at most the line's width."""
         given = LENGTH.match(str(node.get("width", "")))
         if given and given[2] == "%":
             return f"{min(100.0, float(given[1])):g}%"
-        natural = float(given[1]) * POINTS[given[2] or ""] if given else natural_width(path)
-        wanted = natural * float(node.get("scale", 100)) / 100 * (1 if given else SHRUNK)
+        natural = (
+            float(given[1]) * POINTS[given[2] or ""] if given else natural_width(path)
+        )
+        wanted = (
+            natural * float(node.get("scale", 100)) / 100 * (1 if given else SHRUNK)
+        )
         return f"{min(TEXT_WIDTH, wanted):.1f}pt"
 
     def visit_caption(self, node: nodes.Element) -> None:
@@ -185,8 +209,12 @@ def natural_width(path: Path) -> float:
     """A picture's width in points; the line's width when the file does not say."""
     if path.suffix == ".svg":
         head = path.read_text(encoding="utf-8", errors="replace")[:3000]
-        found = re.search(r"<svg\b[^>]*?\swidth=\"([\d.]+)\s*(pt|px|in|cm|mm)?\"", head, re.DOTALL)
-        return float(found[1]) * POINTS[found[2] or ""] if found else TEXT_WIDTH / SHRUNK
+        found = re.search(
+            r"<svg\b[^>]*?\swidth=\"([\d.]+)\s*(pt|px|in|cm|mm)?\"", head, re.DOTALL
+        )
+        return (
+            float(found[1]) * POINTS[found[2] or ""] if found else TEXT_WIDTH / SHRUNK
+        )
     import imagesize
 
     pixels, _ = imagesize.get(path)

@@ -1,11 +1,11 @@
-"""From Typst sources to the PDF: fonts, figures moved to where they fit, errors explained."""
+"""From Typst sources to the PDF: fonts, figures where they fit, errors explained."""
 
 import json
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bookbuild.errors import BookError, Problem
 from bookbuild.files import write_atomic
@@ -18,11 +18,11 @@ ESCAPED = re.compile(r"\\u\{([0-9a-f]+)\}")
 PLACE = re.compile(r"┌─ (.+\.typ):(\d+)")
 MARK = re.compile(r"/\*@(\d+)\*/")
 PATH = re.compile(r"^// (book/\S+)$", re.MULTILINE)
-STANDARD = "ua-1"
+STANDARD: Literal["ua-1"] = "ua-1"
 
 
 def compile_pdf(folder: Path) -> bytes:
-    """The PDF of `folder/main.typ`: tagged, fonts embedded, the same for the same sources.
+    """The PDF of `folder/main.typ`: tagged, fonts embedded, the same each time.
 
     Raises `BookError` naming the Markdown line where the compiler can say it.
     """
@@ -37,7 +37,7 @@ def compile_pdf(folder: Path) -> bytes:
             _compiler(folder, fonts).compile(format="pdf")
             raise
         compiler = _compiler(folder, fonts)
-        made = compiler.compile(format="pdf", pdf_standards=[STANDARD], timestamp=0)
+        made = compiler.compile(format="pdf", pdf_standards=STANDARD, timestamp=0)
     except typst.TypstError as error:
         raise explained(folder, error) from error
     assert isinstance(made, bytes)
@@ -45,7 +45,7 @@ def compile_pdf(folder: Path) -> bytes:
 
 
 def _compiler(folder: Path, fonts: Any) -> Any:
-    """A new one each time, for it reads a file once; what it computed is kept by Typst."""
+    """A new one each time, for it reads a file once; Typst keeps what it computed."""
     import typst
 
     return typst.Compiler(str(folder / "main.typ"), root=str(folder), font_paths=fonts)
@@ -73,7 +73,10 @@ def _fonts(folder: Path) -> tuple[Any, list[str]]:
     if missing:
         names = " ".join(f"{c} (U+{ord(c):04X})" for c in missing)
         print(f"note: no font on this machine has {names}", file=sys.stderr)
-        print("hint: install Noto fonts; now their code points are printed", file=sys.stderr)
+        print(
+            "hint: install Noto fonts; now their code points are printed",
+            file=sys.stderr,
+        )
     return fonts, missing
 
 
@@ -84,9 +87,8 @@ def unshown(characters: list[str], fonts: Any) -> list[str]:
     text = " ".join(f"\\u{{{ord(c):x}}}" for c in characters)
     probe = f'#set document(title: "t")\n#set page(height: auto)\n{text}\n'
     try:
-        typst.compile(
-            probe.encode(), format="pdf", font_paths=fonts, pdf_standards=[STANDARD]
-        )
+        compiler = typst.Compiler(probe.encode(), font_paths=fonts)
+        compiler.compile(format="pdf", pdf_standards=STANDARD)
     except typst.TypstError as error:
         shown = "".join(UNSHOWN.findall(error.diagnostic))
         found = set(ESCAPED.sub(lambda match: chr(int(match[1], 16)), shown))
@@ -112,7 +114,7 @@ class Exhibit:
 
 
 def _place_figures(folder: Path, fonts: Any) -> None:
-    """Let figures that leave a gap float to the next page's top; the text closes the gap."""
+    """Let figures that leave a gap float to the next page; the text closes the gap."""
     floating: set[str] = set()
     returned: set[str] = set()
     for _ in range(ROUNDS):
@@ -138,7 +140,9 @@ def _layout(compiler: Any) -> tuple[list[Exhibit], set[int]]:
     places: dict[str, dict[str, tuple[int, float]]] = {}
     for mark in marks:
         places.setdefault(mark["name"], {})[mark["what"]] = (mark["page"], mark["y"])
-    return [Exhibit(name, p["called"], p["set"]) for name, p in places.items()], set(openings)
+    return [Exhibit(name, p["called"], p["set"]) for name, p in places.items()], set(
+        openings
+    )
 
 
 # Errors.
@@ -158,4 +162,6 @@ def explained(folder: Path, error: Any) -> BookError:
     marks = MARK.findall(above)
     if not source:
         return BookError(Problem(path.as_posix(), int(found[2]), error.message, hint))
-    return BookError(Problem(source[1], int(marks[-1]) if marks else 0, error.message, hint))
+    return BookError(
+        Problem(source[1], int(marks[-1]) if marks else 0, error.message, hint)
+    )

@@ -1,4 +1,4 @@
-"""Formulas: TeX to Typst's mathematics, all formulas of the book in one call of pandoc."""
+"""Formulas: TeX to Typst's mathematics, all of the book in one call of pandoc."""
 
 import json
 import re
@@ -22,10 +22,13 @@ def convert(formulas: Iterable[Formula]) -> dict[Formula, str]:
     Raises `BookError` that names every formula which cannot be read.
     """
     wanted = list(dict.fromkeys(formulas))
-    made = _pandoc([(prepared(f.tex, f.displayed), f.displayed) for f in wanted])
+    sources = [(prepared(f.tex, f.displayed), f.displayed) for f in wanted]
+    different = list(dict.fromkeys(sources))
+    made = dict(zip(different, _pandoc(different), strict=True))
     problems = []
     found: dict[Formula, str] = {}
-    for formula, typst in zip(wanted, made, strict=True):
+    for formula, key in zip(wanted, sources, strict=True):
+        typst = made[key]
         if not typst.startswith("$"):
             path, line = formula.where
             message = f"this formula is not TeX that can be typeset: {formula.tex}"
@@ -39,7 +42,9 @@ def convert(formulas: Iterable[Formula]) -> dict[Formula, str]:
 
 def prepared(tex: str, displayed: bool) -> str:
     """What pandoc reads well: aligned lines in an environment, operators marked."""
-    tex = OPERATOR.sub(lambda m: rf"\operatorname{{{LIMITS}{_words(m[1])}}}", tex.strip())
+    tex = OPERATOR.sub(
+        lambda m: rf"\operatorname{{{LIMITS}{_words(m[1])}}}", tex.strip()
+    )
     bare = ENVIRONMENT.sub("", tex)
     while BRACED.search(bare):
         bare = BRACED.sub("", bare)
@@ -93,7 +98,7 @@ def _pandoc(formulas: list[tuple[str, bool]]) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _api() -> list[int]:
-    """The version of pandoc's document model; without it pandoc refuses the document."""
+    """The version of pandoc's document model, which each document must name."""
     import pypandoc
 
     command = [pypandoc.get_pandoc_path(), "-f", "markdown", "-t", "json"]

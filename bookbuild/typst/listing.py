@@ -4,7 +4,7 @@ Pygments finds the tokens: the compiler's own highlighter took two thirds of its
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 
 from pygments.lexer import Lexer
 from pygments.lexers import get_lexer_by_name
@@ -13,7 +13,12 @@ from pygments.util import ClassNotFound
 
 from bookbuild.typst.markup import string
 
-LANGUAGES = {"ipython": "python", "ipython3": "python", "myst-ansi": "text", "ipythontb": "text"}
+LANGUAGES = {
+    "ipython": "python",
+    "ipython3": "python",
+    "myst-ansi": "text",
+    "ipythontb": "text",
+}
 PLAIN = frozenset({"", "none", "default", "text", "output"})
 TOGETHER = 8  # a paragraph of code of so many lines is not broken
 EDGE = 3  # of a longer one, so many lines stay together at each end
@@ -58,12 +63,11 @@ def _together(groups: list[Group]) -> Iterator[list[Group]]:
     piece: list[Group] = []
     for number, group in enumerate(groups):
         piece.append(group)
-        following = groups[number + 1 :][:1]
-        size = sum(len(lines) for _, lines in piece)
-        last = bool(following) and number + 2 == len(groups)
-        lonely = last and len(following[0][1]) < EDGE and following[0][0] > 0
-        if following and size + len(following[0][1]) <= TOGETHER + EDGE:
-            if (size < EDGE and following[0][0] > 0) or lonely:
+        if number + 1 < len(groups):
+            gap, lines = groups[number + 1]
+            size = sum(len(lines) for _, lines in piece)
+            short = size < EDGE or (number + 2 == len(groups) and len(lines) < EDGE)
+            if gap and short and size + len(lines) <= TOGETHER + EDGE:
                 continue
         yield piece
         piece = []
@@ -99,15 +103,17 @@ def _append(pieces: list[tuple[str, str]], style: str, text: str) -> None:
 def _called(pieces: list[tuple[str, str]]) -> list[str]:
     if not "".join(text for _, text in pieces).strip():
         return []
-    return [f"{style}({string(text)})" if style else string(text) for style, text in pieces]
+    return [
+        f"{style}({string(text)})" if style else string(text) for style, text in pieces
+    ]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _style(kind: _TokenType) -> str:
     return next((style for known, style in STYLES if kind in known), "")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _lexer(language: str) -> Lexer:
     try:
         return get_lexer_by_name(language, stripnl=False)

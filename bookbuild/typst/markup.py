@@ -1,4 +1,4 @@
-"""Typst's syntax: escaped text, strings, pieces of a source that formulas complete later."""
+"""Typst's syntax: escaped text, strings, lines of code that fit."""
 
 import re
 import unicodedata
@@ -15,7 +15,7 @@ ZERO = ("Mn", "Me", "Cf")
 
 @dataclass(frozen=True)
 class Formula:
-    """TeX that stands in a source until all formulas of the book are converted at once."""
+    """TeX that stands in a source until all formulas are converted at once."""
 
     tex: str
     displayed: bool

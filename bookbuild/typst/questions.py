@@ -1,29 +1,33 @@
-"""Questions, exercises and what belongs to them at the back: hints, answers, solutions."""
+"""Questions and exercises; at the back their hints, answers and solutions."""
 
 from docutils import nodes
 
 from bookbuild.nodes import quiz, quiz_choice, quiz_question
-from bookbuild.typst.blocks import Writer
+from bookbuild.typst.base import Writer
 from bookbuild.typst.markup import Piece, string
 
 LETTERS = "abcdefghij"
 
 
 class Questions(Writer):
+    """Visitors of what the reader is asked."""
+
     asked = 0
 
     def visit_build_card(self, node: nodes.Element) -> None:
         facts = [c for c in node.children if isinstance(c, nodes.field_list)]
         rest = [c for c in node.children if c not in facts]
         self.plain += 1
-        pairs = [piece for part in facts for piece in self.fields(part)]  # type: ignore[attr-defined]
+        pairs = [piece for part in facts for piece in self.fields(part)]
         self.add("#build-card((", *pairs, "))[", *self.captured(rest), "]\n\n")
         self.plain -= 1
         raise nodes.SkipNode
 
     def visit_quiz(self, node: quiz) -> None:
         self.asked += 1
-        number = f"{self.page.number}.{self.asked}" if self.page.number else str(self.asked)
+        number = (
+            f"{self.page.number}.{self.asked}" if self.page.number else str(self.asked)
+        )
         title = f"Question {number}"
         here = string(self.identity(node))
         back = f"{self.page.name}@answer-{self.asked}"
@@ -31,7 +35,9 @@ class Questions(Writer):
         choices = [c for c in node.children if isinstance(c, quiz_choice)]
         asked = [c for c in node.children if isinstance(c, quiz_question)]
         self.add(f"#question({string(title)}, ")
-        self.add(f"xref({string(back)})[Answer on page~#page-number({string(back)})], [")
+        self.add(
+            f"xref({string(back)})[Answer on page~#page-number({string(back)})], ["
+        )
         self.add(*self.captured([b for part in asked for b in part.children]), "]")
         for choice in choices:
             self.add(", [", *self.captured(choice.children[0]), "]")
@@ -42,7 +48,11 @@ class Questions(Writer):
             self.add(f"page~#page-number({here})])[")
             for letter, choice in zip(LETTERS, choices, strict=False):
                 right = str(choice["correct"]).lower()
-                self.add(f'#why("{letter}", {right})[', *self.captured(choice.children[1]), "]\n")
+                self.add(
+                    f'#why("{letter}", {right})[',
+                    *self.captured(choice.children[1]),
+                    "]\n",
+                )
             self.add("]\n\n")
 
         self.to(self.page.answers, write)
@@ -66,8 +76,10 @@ class Questions(Writer):
         link = "none"
         if what:
             target = string(places[0] if hints else places[1])
-            link = f"xref({target})[{' and '.join(what)} on page~#page-number({target})]"
-        number = self.numbered("exercise", node)  # type: ignore[attr-defined]
+            link = (
+                f"xref({target})[{' and '.join(what)} on page~#page-number({target})]"
+            )
+        number = self.numbered("exercise", node)
         shown = number if number != "none" else string("Exercise")
         here = string(self.identity(node))
         self.add(f"#exercise({shown}, ", *self._subtitle(title))
@@ -88,7 +100,7 @@ class Questions(Writer):
     visit_exercise_node = visit_exercise_enumerable_node
 
     def _subtitle(self, title: nodes.Node) -> list[Piece]:
-        """The author's title without the parentheses that sphinx-exercise puts around it."""
+        """The author's title, out of the parentheses of sphinx-exercise."""
         pieces = self.captured(title.children)
         if not pieces or title.astext() == "Exercise":
             return ["none"]
@@ -114,4 +126,3 @@ class Questions(Writer):
 
         self.to(self.page.solutions, write)
         raise nodes.SkipNode
-

@@ -1,4 +1,4 @@
-"""The Sphinx builder of the e-book: XHTML pages, one package, the same bytes each time."""
+"""The Sphinx builder of the e-book: XHTML pages in one package."""
 
 from pathlib import Path
 from types import MethodType
@@ -50,7 +50,7 @@ class BookEpub(Epub3Builder):
     copy_extra_files = write_buildinfo = gen_pages_from_extensions
 
     def copy_static_files(self) -> None:
-        """None of the site's; extensions leave theirs in this folder, and there they stay."""
+        """None of the site's; what extensions leave in this folder stays there."""
         Path(self.outdir, "_static").mkdir(parents=True, exist_ok=True)
 
     def handle_finish(self) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-MODIFIED = "2026-01-01T00:00:00Z"  # required by the format; the book's date is not a clock's
+MODIFIED = (
+    "2026-01-01T00:00:00Z"  # required by the format; the book's date is not a clock's
+)
 TYPES = {
     ".xhtml": "application/xhtml+xml",
     ".css": "text/css",
@@ -119,14 +121,20 @@ def content(
 def navigation(book: Description, entries: list[Entry]) -> bytes:
     """`nav.xhtml`: the contents."""
     body = f'<nav epub:type="toc" id="toc"><h1>Contents</h1>\n{_listed(entries)}</nav>'
-    return PAGE.format(language=book.language, title="Contents", kind="", body=body).encode()
+    return PAGE.format(
+        language=book.language, title="Contents", kind="", body=body
+    ).encode()
 
 
 def _listed(entries: list[Entry]) -> str:
     lines = []
     for entry in entries:
         title = escape(entry.title)
-        shown = f'<a href="{escape(entry.uri)}">{title}</a>' if entry.uri else f"<span>{title}</span>"
+        shown = (
+            f'<a href="{escape(entry.uri)}">{title}</a>'
+            if entry.uri
+            else f"<span>{title}</span>"
+        )
         inner = _listed(entry.children) if entry.children else ""
         lines.append(f"<li>{shown}{inner}</li>\n")
     return f"<ol>\n{''.join(lines)}</ol>\n"
@@ -135,7 +143,9 @@ def _listed(entries: list[Entry]) -> str:
 def cover_page(book: Description) -> bytes:
     alt = escape(f"{book.title}. {book.author}")
     style = ' style="max-width: 100%; max-height: 100%"'
-    body = f'<p style="text-align: center"><img src="cover.png" alt="{alt}"{style}/></p>'
+    body = (
+        f'<p style="text-align: center"><img src="cover.png" alt="{alt}"{style}/></p>'
+    )
     kind = ' epub:type="cover"'
     return PAGE.format(
         language=book.language, title=escape(book.title), kind=kind, body=body
@@ -146,19 +156,20 @@ def cover(book: Description) -> bytes:
     """The title page of the printed book as a picture."""
     import typst
 
+    from bookbuild.typst.assembly import TEMPLATES
     from bookbuild.typst.markup import escape as markup
     from bookbuild.typst.markup import string
 
-    template = Path(__file__).parents[1] / "template.typ"
     tagline = f"[{markup(book.summary)}]" if book.summary else "none"
     source = (
         '#import "template.typ": *\n'
-        f"#show: book.with(title: {string(book.title)}, author: {string(book.author)})\n"
+        f"#show: book.with(title: {string(book.title)})\n"
         f"#title-page({string(book.title)}, {tagline}, [{markup(book.author)}], [])\n"
     )
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        (root / "template.typ").write_bytes(template.read_bytes())
+        for name in TEMPLATES:
+            (root / name).write_bytes((Path(__file__).parents[1] / name).read_bytes())
         (root / "cover.typ").write_text(source, encoding="utf-8")
         for name in ("floats.json", "missing.json"):
             (root / name).write_text(json.dumps([]))

@@ -26,7 +26,7 @@ UNKNOWN_STYLE = re.compile(r' (?:align|valign|border)="[^"]*"')
 
 
 def finished(page: str) -> str:
-    """The page as XHTML: no names of characters, closed elements, a name space for formulas."""
+    """The page as XHTML: no named characters, closed elements, name spaces."""
     page = ENTITY.sub(lambda found: html.unescape(found[0]), page)
     page = VOID.sub(r"<\1\2/>", page)
     page = UNKNOWN_STYLE.sub("", page)
@@ -35,7 +35,7 @@ def finished(page: str) -> str:
 
 
 def vector(svg: bytes) -> bytes:
-    """Matplotlib's SVG as the format allows it: no document type, no path without a shape."""
+    """Matplotlib's SVG as the format allows it: no doctype, no path without shape."""
     svg = DOCTYPE.sub(b"", svg, count=1)
     return SHAPELESS.sub(rb'<path d="M0 0"\1/>', svg)
 
