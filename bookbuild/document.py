@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ class Cleaner:
                 cleaned.append(node)
             elif node["output_type"] == "error":
                 node["evalue"] = self.text(node["evalue"])
-                node["traceback"] = collapse([self.text(t) for t in node["traceback"]])
+                node["traceback"] = shorten([self.text(t) for t in node["traceback"]])
                 cleaned.append(node)
             else:
                 node["data"] = {k: self._data(k, v) for k, v in node["data"].items()}
@@ -159,23 +160,29 @@ def _join(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return joined
 
 
-def collapse(frames: list[str]) -> list[str]:
-    """A traceback without thousands of equal frames, as deep recursion makes them."""
+def shorten(frames: list[str]) -> list[str]:
+    """A traceback as a reader wants it: no library's frames, repeated frames counted.
+
+    Deep recursion makes thousands of equal frames.
+    """
     kept: list[str] = []
-    repeats = 0
-    for i, frame in enumerate(frames):
-        if i and frame == frames[i - 1]:
-            repeats += 1
+    for notice, run in groupby(frames, key=_omitted):
+        equal = list(run)
+        if notice:
+            kept.append(f"[{notice}]\n")
             continue
-        if repeats:
-            kept.append(_repeated(repeats))
-        kept.append(frame)
-        repeats = 0
-    return [*kept, _repeated(repeats)] if repeats else kept
+        for frame, same in groupby(equal):
+            times = len(list(same)) - 1
+            kept.append(frame)
+            if times:
+                kept.append(f"[the frame above, {times} more time{'s' * (times > 1)}]\n")
+    return kept
 
 
-def _repeated(times: int) -> str:
-    return f"[the frame above, {times} more time{'s' * (times > 1)}]\n"
+def _omitted(frame: str) -> str:
+    """What stands for a frame inside an installed library; empty for another frame."""
+    found = re.match(r"File site-packages/([^/]+)", plain(frame))
+    return f"frames inside {found[1]}" if found else ""
 
 
 def plain(text: str) -> str:

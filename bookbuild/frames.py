@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bookbuild.chapter import Cell
-from bookbuild.document import collapse, plain
+from bookbuild.document import plain, shorten
 
 Locate = Callable[[str | Path, int], tuple[str, int] | None]
 
@@ -46,7 +46,7 @@ class Frames:
             entries = entries[2:]
         own: int | None = None
         told = []
-        for entry in collapse(entries):
+        for entry in shorten(entries):
             for found in PLACE.finditer(entry):
                 place = self._place(found)
                 if place and place[0] == self.source:

@@ -35,8 +35,7 @@ def html(book: Book, *, complete: bool = True) -> Path:
     stamp.unlink(missing_ok=True)
     build(book, "html", out, write_all=complete, files=files)
     if complete or not (out / "_notebooks").is_dir():
-        for name, text in downloads(book).items():
-            write_atomic(out / "_notebooks" / name, text)
+        _fill(out / "_notebooks", downloads(book))
     write_atomic(stamp, current)
     return index
 
@@ -69,7 +68,7 @@ def site_zip(book: Book) -> Path:
     path = book.build / f"{_slug(book)}-site.zip"
     temporary = path.with_suffix(".part")
     with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        for file in sorted(p for p in folder.rglob("[!.]*") if p.is_file()):
             name = file.relative_to(folder).as_posix()
             entry = zipfile.ZipInfo(f"{_slug(book)}/{name}", (1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
@@ -103,6 +102,14 @@ def downloads(book: Book) -> dict[str, str]:
 def notebooks(book: Book) -> Path:
     """Write `_build/notebooks/NAME.ipynb`, and with outputs `executed/NAME.ipynb`."""
     folder = book.build / "notebooks"
-    for name, text in downloads(book).items():
-        write_atomic(folder / name, text)
+    _fill(folder, downloads(book))
     return folder
+
+
+def _fill(folder: Path, files: Mapping[str, str]) -> None:
+    """Write the notebooks, and delete those of chapters that are no more."""
+    for name, text in files.items():
+        write_atomic(folder / name, text)
+    for path in folder.rglob("*.ipynb"):
+        if path.relative_to(folder).as_posix() not in files:
+            path.unlink()

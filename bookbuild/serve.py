@@ -1,6 +1,7 @@
 """A local server for writing: save a chapter, it runs, and its page reloads."""
 
 import json
+import logging
 import sys
 import threading
 import time
@@ -197,6 +198,7 @@ def _changes(root: Path, stop: threading.Event) -> Iterator[None]:
     """Once at the start, then after each change of the book's text or configuration."""
     from watchfiles import watch
 
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     seen = _marks(root)
     yield
     watching = watch(

@@ -1,5 +1,7 @@
 """The Sphinx extension of the book: its directives, its pages, its own search."""
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -43,4 +45,17 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-collect-pages", pages.sources)
     app.connect("build-finished", search.write)
     app.connect("build-finished", pages.prune)
-    return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": False}
+    return {
+        "version": "1",
+        "env_version": _digest(),
+        "parallel_read_safe": False,
+        "parallel_write_safe": False,
+    }
+
+
+def _digest() -> str:
+    """Of this package's code: what an older one kept in the environment is not used."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

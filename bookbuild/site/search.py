@@ -11,7 +11,8 @@ from bookbuild.files import write_atomic
 from bookbuild.nodes import cell_caption
 from bookbuild.site.state import book_of, store
 
-SKIPPED = (nodes.math, nodes.math_block, nodes.comment, nodes.raw, cell_caption)
+SKIPPED = (nodes.math_block, nodes.comment, nodes.raw, cell_caption)
+SHORT = 12
 
 
 def collect(app: Sphinx, doctree: nodes.document) -> None:
@@ -39,6 +40,9 @@ def _inline(node: nodes.Node) -> Iterator[str]:
     for child in node.children:
         if isinstance(child, nodes.Text):
             yield child.astext()
+        elif isinstance(child, nodes.math):
+            tex = child.astext()
+            yield tex if len(tex) <= SHORT else "…"
         elif not isinstance(child, SKIPPED):
             yield from _inline(child)
 

@@ -1,4 +1,4 @@
-"""The book put together: front matter, parts, and at the back what chapters gave to it."""
+"""The book put together: front matter, parts, and what chapters give to the back."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ NUMERALS = ((10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I"))
 class Assembly:
     """Everything that the sources of the book are made from.
 
-    `pages` are in reading order; `anchors` has the place of each one's title by its name.
+    `pages` are in reading order; `anchors` has the place of a page's title by its name.
     """
 
     book: Book

@@ -120,6 +120,6 @@ class Writer(Base):
     def fields(self, node: nodes.Element) -> list[Piece]:
         """Pairs of name and content, as arguments."""
         pieces: list[Piece] = []
-        for name, body in (field.children for field in node.findall(nodes.field)):
+        for name, body in (entry.children for entry in node.findall(nodes.field)):
             pieces += ["([", *self.captured(name), "], [", *self.captured(body), "]), "]
         return pieces

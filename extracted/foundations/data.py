@@ -1,4 +1,4 @@
-# Generated from book/foundations/data.md; do not edit (fdd2800768b2)
+# Generated from book/foundations/data.md; do not edit (0a05608e0a64)
 """Documents to training batches, from a file larger than memory, in an order that is
 random, complete and the same after a crash.
 """
@@ -334,8 +334,8 @@ def length_buckets(
     """Batches of indices of similar length, every index once.
 
     The shuffled indices are cut into pools of `pool_batches` batches, each
-    pool is sorted by length and cut, and the batches are shuffled. The last
-    batch may be short.
+    pool is sorted by length and cut, and the batches are shuffled. One batch
+    may be short.
     """
     if min(batch_size, pool_batches) < 1:
         raise ValueError(f"{batch_size=} and {pool_batches=} must be positive")

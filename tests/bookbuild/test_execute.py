@@ -20,7 +20,7 @@ from jupytext.myst import myst_to_notebook
 from bookbuild import promises
 from bookbuild.book import Book, load
 from bookbuild.cache import Cache
-from bookbuild.document import Cleaner, collapse, notebook
+from bookbuild.document import Cleaner, notebook, shorten
 from bookbuild.errors import BookError, ConfigError
 from bookbuild.execute import Result, execute, explain
 from bookbuild.frames import Frames
@@ -795,15 +795,24 @@ def load_cell(line: int) -> Any:
     return Cell(0, "code", "", line)
 
 
-def test_collapse() -> None:
-    assert collapse(["a", "b", "b", "b", "c", "c"]) == [
+def test_shorten() -> None:
+    assert shorten(["a", "b", "b", "b", "c", "c"]) == [
         "a",
         "b",
         "[the frame above, 2 more times]\n",
         "c",
         "[the frame above, 1 more time]\n",
     ]
-    assert collapse([]) == []
+    assert shorten([]) == []
+
+
+def test_a_librarys_frames_are_left_out() -> None:
+    torch = "\x1b[36mFile \x1b[32msite-packages/torch/nn/modules/module.py:1778\x1b[0m"
+    assert shorten(["Cell In[1]", torch + " a", torch + " b", "Cell In[2]"]) == [
+        "Cell In[1]",
+        "[frames inside torch]\n",
+        "Cell In[2]",
+    ]
 
 
 def test_outputs_are_cleaned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,12 +173,15 @@ def test_staging_touches_what_changed_and_nothing_else(make_book: Make) -> None:
 
 
 def test_pages_of_deleted_chapters_go(make_book: Make) -> None:
-    root = make_book({"part/a": "# A\n", "part/b": "# B\n"})
-    render.html(load(root))
+    root = make_book({"part/a": "# A\n", "part/b": "# B\n", "part/c": page(code("x"))})
+    render.html(run(root))
+    assert (root / "_build" / "html" / "_notebooks" / "part" / "c.ipynb").exists()
     (root / "book" / "part" / "b.md").unlink()
+    (root / "book" / "part" / "c.md").unlink()
     make_book({"part/a": "# A\n"})
     render.html(load(root))
     assert not (root / "_build" / "html" / "part" / "b.html").exists()
+    assert not (root / "_build" / "html" / "_notebooks" / "part" / "c.ipynb").exists()
 
 
 def test_two_builds_are_equal_to_the_byte(make_book: Make, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from books import code, page
 
 from bookbuild import serve
 from bookbuild.errors import BookError, ConfigError, Problem
@@ -141,6 +142,17 @@ def test_a_taken_port_is_said(running: Running) -> None:
     with pytest.raises(ConfigError) as caught:
         serve.serve(running.root, port=running.port)
     assert "--port" in str(caught.value)
+
+
+def test_a_rebuild_runs_the_code_and_renders_it(make_book: Make) -> None:
+    root = make_book({"part/a": page(code("print(40 + 2)"))})
+    serve.rebuild(root, "cpu")
+    shown = root / "_build" / "html" / "part" / "a.html"
+    assert "42" in shown.read_text(encoding="utf-8")
+    make_book({"part/a": page(code("print(40 / 0)"))})
+    with pytest.raises(BookError, match=r"book/part/a\.md:4"):
+        serve.rebuild(root, "cpu")
+    assert "42" in shown.read_text(encoding="utf-8")
 
 
 def test_a_page_waits_for_the_first_build(make_book: Make) -> None:

@@ -78,6 +78,15 @@ def test_on_paper_everything_is_unfolded(go: Any) -> None:
     assert not page.get_by_text("Use three slices.").is_visible()
 
 
+def test_paper_is_white_whatever_the_screen(go: Any) -> None:
+    page = go("part/counting", color_scheme="dark")
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.emulate_media(media="print", color_scheme="dark")
+    style = "(p => getComputedStyle(document.body)[p])"
+    assert page.evaluate(f"{style}('backgroundColor')") == "rgb(255, 255, 255)"
+    assert page.evaluate(f"{style}('color')") == "rgb(0, 0, 0)"
+
+
 def test_a_solution_unfolds_with_its_cells_and_by_keyboard(go: Any) -> None:
     page = go("part/counting")
     summary = page.locator("details.solution > summary")

@@ -45,9 +45,11 @@
     return found.slice(0, 30).map(function (pair) { return pair[1]; });
   }
   function excerpt(row, words) {
-    var at = -1;
+    var at = row.low.indexOf(words.join(" "));
     for (var i = 0; i < words.length && at < 0; i++) at = row.low.indexOf(words[i]);
-    var start = Math.max(0, at - 60), text = row.text.slice(start, start + 170);
+    var start = Math.max(0, at - 60);
+    if (start) start = row.text.indexOf(" ", start) + 1;
+    var text = row.text.slice(start, start + 170);
     var holder = document.createElement("span");
     holder.append(start ? "… " : "");
     var low = text.toLowerCase(), from = 0;
