@@ -13,6 +13,9 @@ SEPARATOR = re.compile(r"^@@(\d+)@@$", re.MULTILINE)
 OPERATOR = re.compile(r"\\operatorname\*\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 ENVIRONMENT = re.compile(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
 BRACED = re.compile(r"\{[^{}]*\}")
+QUOTED = re.compile(
+    r'(delim: |(?:upright|mono|sans|serif|italic|bold|cal|frak|bb)\()?"([^"]*)"'
+)
 LIMITS = "LIMITS"
 
 
@@ -42,9 +45,7 @@ def convert(formulas: Iterable[Formula]) -> dict[Formula, str]:
 
 def prepared(tex: str, displayed: bool) -> str:
     """What pandoc reads well: aligned lines in an environment, operators marked."""
-    tex = OPERATOR.sub(
-        lambda m: rf"\operatorname{{{LIMITS}{_words(m[1])}}}", tex.strip()
-    )
+    tex = OPERATOR.sub(lambda m: rf"\operatorname{{{LIMITS}{m[1]}}}", tex.strip())
     bare = ENVIRONMENT.sub("", tex)
     while BRACED.search(bare):
         bare = BRACED.sub("", bare)
@@ -53,14 +54,10 @@ def prepared(tex: str, displayed: bool) -> str:
     return tex
 
 
-def _words(name: str) -> str:
-    return re.sub(r"\\[,;:! ]", " ", name)
-
-
 def mended(typst: str) -> str:
     """Pandoc's Typst with TeX's spaces, operators and large delimiters put right."""
     typst = typst.replace("#h(-1em)", "#h(-0.1667em)").replace("#h(0em)", "thick")
-    typst = re.sub(r'(?<![\w(])(?<!delim: )"([^"]*)"', _operator, typst)
+    typst = QUOTED.sub(_operator, typst)
     typst = re.sub(
         r"#scale\(x: (\d+)%, y: \d+%\)\[(.*?)\](?!\])",
         lambda m: f"lr(size: #{int(m[1]) / 100:g}em, {m[2]})",
@@ -72,7 +69,9 @@ def mended(typst: str) -> str:
 
 
 def _operator(found: re.Match[str]) -> str:
-    name = found[1]
+    if found[1]:
+        return found[0]
+    name = found[2]
     if name.startswith(LIMITS):
         return f"op({string(name.removeprefix(LIMITS))}, limits: #true)"
     return f"op({string(name)})"

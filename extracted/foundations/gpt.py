@@ -1,4 +1,4 @@
-# Generated from book/foundations/gpt.md; do not edit (8f8b0bdc012e)
+# Generated from book/foundations/gpt.md; do not edit (2051867737e2)
 """The GPT architecture from its parts, with embeddings, positions, pre-norm residual
 blocks, GPT-2's initialization, presets and counts of parameters and operations.
 """
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from extracted.foundations.attention import (
     AttentionConfig,
+    CausalSelfAttention,
     FusedCausalSelfAttention,
     KVCache,
 )
@@ -183,7 +184,8 @@ class Block(nn.Module):
             self.attention_norm(x), mask=mask, cache=cache, positions=positions
         )
         x = x + self.dropout(read)
-        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+        y: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
+        return y
 
 
 # %% book/foundations/gpt.md#GPT
@@ -281,10 +283,12 @@ class GPT(nn.Module):
 
     def make_caches(self, batch_size: int, max_seq_len: int) -> list[KVCache]:
         """Empty caches, one a block."""
-        return [
-            block.attention.make_cache(batch_size, max_seq_len)
-            for block in self.blocks
-        ]
+        caches = []
+        for block in self.blocks:
+            attention = block.get_submodule("attention")
+            assert isinstance(attention, CausalSelfAttention)
+            caches.append(attention.make_cache(batch_size, max_seq_len))
+        return caches
 
     def num_parameters(self) -> int:
         """The number of weights, those that are shared counted once."""

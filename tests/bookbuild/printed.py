@@ -246,7 +246,7 @@ The solution text.
 ```{solution-end}
 ```
 """
-LONG = '    """' + "Wide " * 13 + 'words""" '
+LONG = "# " + "wide " * 15 + "xx"
 TWO = f"""
 (chapter-two)=
 # Two
@@ -254,8 +254,8 @@ TWO = f"""
 ```{{code-cell}} python
 :tags: [export]
 
-def wide():
-{LONG:x<79}
+{LONG}
+wide = 1
 ```
 
 ```{{code-cell}} python

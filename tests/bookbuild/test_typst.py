@@ -13,14 +13,16 @@ import pytest
 import typst
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from printed import executed, shown, stream, svg, write_printed_book
+from printed import LONG, executed, shown, stream, svg, write_printed_book
 
 from bookbuild.book import load
 from bookbuild.errors import BookError
 from bookbuild.typst import compiler, formulas, pdf
+from bookbuild.typst.cells import TEXT_WIDTH
 from bookbuild.typst.listing import listing
 from bookbuild.typst.markup import Formula, escape, fitted, separated, string, width
 
+ADVANCE = 0.60205  # of DejaVu Sans Mono: the width of a character in its size
 FLATTEN = """
 #let flat(it) = {
   if type(it) == str { it }
@@ -137,7 +139,7 @@ def converted(tex: str, *, displayed: bool = False) -> str:
     [
         ("x^2", "$x^2$"),
         (r"\operatorname{softmax}(z)", r'$op("softmax") \( z \)$'),
-        (r"\operatorname*{arg\,max}_x", '$op("arg max", limits: #true)_x$'),
+        (r"\operatorname*{arg\,max}_x", '$op("arg\u2006max", limits: #true)_x$'),
         (r"a \; b \! c", "$a thick b #h(-0.1667em) c$"),
         (r"\text{if } x", '$upright("if ") x$'),
         (r"\Bigl( x", r"$lr(size: #1.8em, \() x$"),
@@ -325,24 +327,24 @@ def test_solutions_stand_at_the_back_and_lead_home(texts: list[str]) -> None:
     assert solved > page_with(texts, "A new algorithm for data compression")
     assert "The solution text." not in texts[asked]
     assert "A hint for you." in texts[solved] and "A hint for you." not in texts[asked]
-    assert re.search(r"Hint and solution on page \d+", texts[asked])
-    assert re.search(r"Solution to Exercise 1\.1 \(Do it\), page \d+", texts[solved])
+    assert re.search(r"Hint and solution on page\s\d+", texts[asked])
+    assert re.search(r"Solution to Exercise 1\.1 \(Do it\), page\s\d+", texts[solved])
     assert "Wrong, since it is the second." in texts[solved]
-    assert re.search(r"Answer on page \d+", texts[asked])
+    assert re.search(r"Answer on page\s\d+", texts[asked])
 
 
 def test_folded_code_stands_at_the_back(texts: list[str]) -> None:
     here = page_with(texts, "A plot.")
     back = page_with(texts, "folded_code")
     assert back > here and "folded_code" not in texts[here]
-    assert re.search(r"\(code: page \d+\)", texts[here])
-    assert re.search(r"Figure 2\.1, page \d+", texts[back])
+    assert re.search(r"\(code: page\s\d+\)", texts[here])
+    assert re.search(r"Figure 2\.1, page\s\d+", texts[back])
     assert "hidden_cell = 1" in texts[back] and "from the hidden cell" in texts[back]
 
 
 def test_page_numbers_that_are_printed_are_right(texts: list[str]) -> None:
     asked = page_with(texts, "Statement of the exercise.")
-    number = re.search(r"Hint and solution on page (\d+)", texts[asked])
+    number = re.search(r"Hint and solution on page\s(\d+)", texts[asked])
     solved = page_with(texts, "The solution text.")
     first = page_with(texts, "Part I", "First part", "Two")
     assert number and int(number[1]) == solved - first + 1
@@ -391,23 +393,20 @@ def test_the_pdf_is_tagged_and_says_so(reader: pypdf.PdfReader) -> None:
 
 def test_code_of_79_columns_fits_the_line(reader: pypdf.PdfReader) -> None:
     """The longest line is in one piece, and ends inside the page's text block."""
-    from bookbuild.typst.cells import TEXT_WIDTH
-
-    wide: list[tuple[str, float, float]] = []
+    found: list[tuple[str, float, float]] = []
 
     def visit(text: str, cm: Any, tm: Any, font: Any, size: float) -> None:
-        if "Wide" in text:
-            wide.append(
-                (text.strip("\n"), tm[4] * cm[0] + cm[4], size * abs(cm[0] * tm[0]))
-            )
+        found.append(
+            (text.strip("\n"), cm[0] * tm[4] + cm[4], size * abs(tm[0] * cm[0]))
+        )
 
     for page in reader.pages:
         page.extract_text(visitor_text=visit)
-    (line,) = [
-        text for text in " ".join(t for t, *_ in wide).split("\n") if "Wide" in text
-    ]
-    assert line.rstrip().endswith("x"), line
-    assert 79 * 0.602 * 8.0 <= TEXT_WIDTH
+    (longest,) = [(text, x, size) for text, x, size in found if text == LONG]
+    left = min(x for text, x, _ in found if text in ("print(", 'print("output")'))
+    assert len(longest[0]) == 79 and longest[2] == pytest.approx(8.0)
+    assert longest[1] == pytest.approx(left, abs=0.1)
+    assert longest[1] + 79 * ADVANCE * longest[2] <= left + TEXT_WIDTH
 
 
 def test_the_same_book_gives_the_same_bytes(printed: Path) -> None:
@@ -434,7 +433,7 @@ def test_a_figure_that_does_not_fit_leaves_no_gap(
         "```{code-cell} python\n---\ntags: [hide-input]\nmystnb:\n  figure:\n"
         "    name: fig-tall\n    caption: Tall.\n  image:\n    alt: Tall.\n---\nx = 1\n```"
     )
-    text = f"# A\n\n{lorem(7)}\n\n{cell}\n\nThe text that follows. {lorem(2)}\n"
+    text = f"# A\n\n{lorem(4)}\n\n{cell}\n\nThe text that follows. {lorem(2)}\n"
     root = make_book({"part/a": text})
     executed(root, "part/a", [[shown(svg=svg(460, 420))]])
     pages = [page.extract_text() for page in pypdf.PdfReader(pdf(load(root))).pages]
@@ -467,7 +466,7 @@ def problems(call: Callable[[], object]) -> list[str]:
 def test_a_node_without_a_form_is_an_error_of_its_line(
     make_book: Callable[..., Path],
 ) -> None:
-    text = "# A\n\nText.\n\n```{productionlist}\nrule: other\n```\n"
+    text = "# A\n\nText.\n\n```{productionlist} rule: other\n```\n"
     root = make_book({"part/a": text})
     (found,) = problems(lambda: pdf(load(root)))
     assert found == (

@@ -24,9 +24,7 @@ from extracted.foundations.gpt import (
     sinusoids,
 )
 
-TINY = GPTConfig(
-    vocab_size=50, max_seq_len=24, num_layers=3, num_heads=2, width=16
-)
+TINY = GPTConfig(vocab_size=50, max_seq_len=24, num_layers=3, num_heads=2, width=16)
 
 
 def tiny(**changes: object) -> GPT:
