@@ -71,7 +71,8 @@ ONE = r"""
 A thing that does $x$.
 ```
 
-Specials: \# \$ * _ \` < > @ = - + / ~ \[ \] " ' \\ % & 100% a_b #tag @ref "quoted" -- dash.
+Specials: \# \$ * _ \` < > @ = - + / ~ \[ \] " ' \\ % & 100% a_b #tag @ref
+"quoted" -- dash.
 Unicode: café naïve Привет.
 
 - item
@@ -98,7 +99,8 @@ A footnote[^a], again[^a]. Links: <https://example.org> and
 [a site](https://example.org/x?a=b#c).
 {abbr}`BPE (byte pair encoding)`, {index}`entry; below`, {cite}`gage1994new`,
 {term}`tokens <token>`, {doc}`two`, {ref}`chapter-two`, {numref}`tab-one`,
-{numref}`fig-one`, {eq}`eq-one`, {ref}`a section <sec-two>`, {ref}`ex-one`, {numref}`lst-one`.
+{numref}`fig-one`, {eq}`eq-one`, {ref}`a section <sec-two>`, {ref}`ex-one`,
+{numref}`lst-one`.
 
 [^a]: The note with `code`.
 

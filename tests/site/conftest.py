@@ -77,7 +77,7 @@ def address(page_of: tuple[str, str], sample: Path) -> str:
     return (folder / f"{name}.html").as_uri()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it runs, nothing else may run an event loop
 def browser() -> Iterator[object]:
     executable = find_browser()
     if executable is None:
