@@ -68,9 +68,9 @@ def book(run: Run, arguments: list[str]) -> None:
 
 @task
 def tests(run: Run, arguments: list[str]) -> None:
-    """Test the tool and the package; execute and validate every chapter."""
+    """Test everything; execute and validate every chapter, render the site."""
     run("bookbuild", "tangle", "--check")
-    run("bookbuild", "execute", "--validate", "-j", "0")
+    run("bookbuild", "book", "-j", "0")
     run("pytest", *arguments)
 
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from bookbuild.errors import BookError, Problem
 from bookbuild.typst.markup import Formula, Piece, string
+from bookbuild.typst.symbols import known
 
 SEPARATOR = re.compile(r"^@@(\d+)@@$", re.MULTILINE)
 OPERATOR = re.compile(r"\\operatorname\*\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
@@ -57,7 +58,7 @@ def prepared(tex: str, displayed: bool) -> str:
 def mended(typst: str) -> str:
     """Pandoc's Typst with TeX's spaces, operators and large delimiters put right."""
     typst = typst.replace("#h(-1em)", "#h(-0.1667em)").replace("#h(0em)", "thick")
-    typst = QUOTED.sub(_operator, typst)
+    typst = known(QUOTED.sub(_operator, typst))
     typst = re.sub(
         r"#scale\(x: (\d+)%, y: \d+%\)\[(.*?)\](?!\])",
         lambda m: f"lr(size: #{int(m[1]) / 100:g}em, {m[2]})",

@@ -7,7 +7,25 @@ from docutils import nodes
 from bookbuild.typst.base import Writer
 from bookbuild.typst.markup import Formula, escape, label, separated, string
 
+PIECE = re.compile(r"[^(\[{.,=/_ -]*(?:[(\[{.,=/_ -]+|$)")
+LONGEST, SHORTEST = 18, 5
 BREAK = re.compile(r"<br\s*/?>")
+
+
+def inline_code(text: str) -> list[str]:
+    """Code in a sentence, in pieces between which a line may end; short code is one.
+
+    Lines with long words that cannot be broken are set with gaping spaces.
+    """
+    if len(text) <= LONGEST:
+        return [text]
+    pieces = [""]
+    for piece in PIECE.findall(text):
+        if len(pieces[-1]) < SHORTEST or len(piece) < SHORTEST:
+            pieces[-1] += piece
+        else:
+            pieces.append(piece)
+    return pieces
 
 
 class Text(Writer):
@@ -54,7 +72,8 @@ class Text(Writer):
         self.wrap("", node, "" if inside else "\n\n")
 
     def visit_literal(self, node: nodes.Element) -> None:
-        self.add(f"#raw({string(separated(node.astext()))});")
+        pieces = inline_code(separated(node.astext()))
+        self.add("#h(0pt);".join(f"#raw({string(piece)});" for piece in pieces))
         raise nodes.SkipNode
 
     def visit_problematic(self, node: nodes.Element) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import unicodedata
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +22,7 @@ from bookbuild.typst import compiler, formulas, pdf
 from bookbuild.typst.cells import TEXT_WIDTH
 from bookbuild.typst.listing import listing
 from bookbuild.typst.markup import Formula, escape, fitted, separated, string, width
+from bookbuild.typst.text import inline_code
 
 ADVANCE = 0.60205  # of DejaVu Sans Mono: the width of a character in its size
 FLATTEN = """
@@ -161,6 +163,22 @@ def test_formula(tex: str, typst_math: str) -> None:
 )
 def test_formulas_compile(tex: str) -> None:
     source = "#let d(it) = it\n" + converted(tex, displayed=True)
+    assert typst.compile(source.encode(), format="pdf", ignore_system_fonts=True)
+
+
+def test_every_symbol_of_pandoc_is_known_to_the_compiler() -> None:
+    """Both change their names; every symbol of Unicode's mathematics is tried."""
+    blocks = [(0x370, 0x400), (0x2010, 0x2060), (0x2100, 0x2150), (0x2190, 0x2400)]
+    blocks += [(0x25A0, 0x2600), (0x27C0, 0x2B00)]
+    symbols = [chr(code) for first, end in blocks for code in range(first, end)]
+    wanted = [
+        Formula(symbol, False, ("book/a.md", 1))
+        for symbol in symbols
+        if unicodedata.category(symbol)[0] in "LSP"
+    ]
+    made = formulas.convert(wanted)
+    assert len(made) > 1_000
+    source = "\n".join(made.values())
     assert typst.compile(source.encode(), format="pdf", ignore_system_fonts=True)
 
 
@@ -519,3 +537,22 @@ def test_characters_that_the_compilers_fonts_have_need_no_others() -> None:
 def test_an_empty_book_is_a_book(make_book: Callable[..., Path]) -> None:
     made = pypdf.PdfReader(BytesIO(pdf(load(make_book({}))).read_bytes()))
     assert "The book" in made.pages[0].extract_text()
+
+
+@given(st.text("ab_(.,) -=", max_size=80))
+def test_long_code_in_a_sentence_may_break_and_loses_nothing(text: str) -> None:
+    pieces = inline_code(text)
+    assert "".join(pieces) == text
+    assert len(pieces) == 1 or len(text) > 18
+    assert all(len(piece) >= 5 for piece in pieces[1:])
+
+
+def test_long_code_in_a_sentence_breaks_after_a_sign() -> None:
+    assert inline_code("cross_entropy(model(validation[None, :-1]))") == [
+        "cross_",
+        "entropy(",
+        "model(",
+        "validation[",
+        "None, :-1]))",
+    ]
+    assert inline_code("short.name") == ["short.name"]
