@@ -4,6 +4,7 @@
 """
 
 import re
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,8 @@ def pdf(book: Book) -> Path:
     path = book.build / "pdf" / f"{slug(book)}.pdf"
     write_atomic(path, compile_pdf(folder))
     pages = time.perf_counter() - start - sources
-    print(f"sources written in {sources:.1f} s, pages set in {pages:.1f} s")
+    shown = f"sources written in {sources:.1f} s, pages set in {pages:.1f} s"
+    print(shown, file=sys.stderr)
     return path
 
 

@@ -17,6 +17,7 @@ BRACED = re.compile(r"\{[^{}]*\}")
 QUOTED = re.compile(
     r'(delim: |(?:upright|mono|sans|serif|italic|bold|cal|frak|bb)\()?"([^"]*)"'
 )
+LARGE = re.compile(r"#scale\(x: (\d+)%, y: \d+%\)\[(\\.|[^\\\]]+)\]")
 LIMITS = "LIMITS"
 
 
@@ -59,14 +60,16 @@ def mended(typst: str) -> str:
     """Pandoc's Typst with TeX's spaces, operators and large delimiters put right."""
     typst = typst.replace("#h(-1em)", "#h(-0.1667em)").replace("#h(0em)", "thick")
     typst = known(QUOTED.sub(_operator, typst))
-    typst = re.sub(
-        r"#scale\(x: (\d+)%, y: \d+%\)\[(.*?)\](?!\])",
-        lambda m: f"lr(size: #{int(m[1]) / 100:g}em, {m[2]})",
-        typst,
-    )
+    typst = LARGE.sub(_large, typst)
     if typst.startswith("$ cases(") or " cases(" in typst:
         typst = re.sub(r"(?<=[^\\]) & ", " & quad ", typst)
     return typst
+
+
+def _large(found: re.Match[str]) -> str:
+    """A delimiter as high as \\big and its like ask for."""
+    sign = f"\\{found[2]}" if found[2] in "{}" else found[2]
+    return f"lr(size: #{int(found[1]) / 100:g}em, {sign})"
 
 
 def _operator(found: re.Match[str]) -> str:

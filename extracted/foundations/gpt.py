@@ -1,3 +1,9 @@
+# Generated from book/foundations/gpt.md; do not edit (2051867737e2)
+"""The GPT architecture from its parts, with embeddings, positions, pre-norm residual
+blocks, GPT-2's initialization, presets and counts of parameters and operations.
+"""
+
+# %% book/foundations/gpt.md#imports
 import math
 from dataclasses import dataclass
 
@@ -12,6 +18,7 @@ from extracted.foundations.attention import (
 )
 
 
+# %% book/foundations/gpt.md#LearnedPositions
 class LearnedPositions(nn.Embedding):
     """A vector for each position, learned like a word's: (T,) -> (T, C)."""
 
@@ -19,6 +26,7 @@ class LearnedPositions(nn.Embedding):
         super().__init__(max_seq_len, width)
 
 
+# %% book/foundations/gpt.md#sinusoids
 def sinusoids(positions: Tensor, width: int) -> Tensor:
     """Sine and cosine waves (..., C) at integer `positions` (...).
 
@@ -43,6 +51,7 @@ class SinusoidalPositions(nn.Module):
         return sinusoids(positions, self.width)
 
 
+# %% book/foundations/gpt.md#layer_norm
 def layer_norm(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *, eps: float = 1e-5
 ) -> Tensor:
@@ -57,6 +66,7 @@ def layer_norm(
     return y if bias is None else y + bias
 
 
+# %% book/foundations/gpt.md#gelu
 def gelu(z: Tensor) -> Tensor:
     """z times the standard normal distribution function at z, elementwise."""
     return 0.5 * z * (1 + torch.erf(z / math.sqrt(2)))
@@ -68,6 +78,7 @@ def gelu_tanh(z: Tensor) -> Tensor:
     return 0.5 * z * (1 + torch.tanh(inner))
 
 
+# %% book/foundations/gpt.md#GPTConfig
 @dataclass(frozen=True)
 class GPTConfig:
     """Shape and options of a GPT; `width` is C, `vocab_size` is V."""
@@ -132,6 +143,7 @@ class GPTConfig:
         return cls(50_257, 1024, 48, 25, 1600)
 
 
+# %% book/foundations/gpt.md#MLP
 class MLP(nn.Module):
     """Widen each position's vector four times, bend it, narrow it again."""
 
@@ -176,6 +188,7 @@ class Block(nn.Module):
         return y
 
 
+# %% book/foundations/gpt.md#GPT
 class GPT(nn.Module):
     """GPT-2's architecture: ids (B, T) to logits (B, T, V).
 
@@ -288,6 +301,7 @@ class SinusoidalGPT(GPT):
     position_class = SinusoidalPositions
 
 
+# %% book/foundations/gpt.md#flops_per_token
 def flops_per_token(config: GPTConfig, seq_len: int) -> int:
     """Floating-point operations a token in training, forward and backward.
 

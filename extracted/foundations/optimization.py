@@ -1,15 +1,17 @@
-# Generated from book/foundations/optimization.md; do not edit (c55bd1053e3a)
+# Generated from book/foundations/optimization.md; do not edit (b9d1963e0d68)
 """Optimizers from gradient descent to AdamW and Muon, learning-rate schedules, gradient
 clipping and the groups of weights that decay.
 """
 
-# %% book/foundations/optimization.md#imports
+# %% book/foundations/optimization.md#Record
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+Record: TypeAlias = dict[str, Any]  # a group of weights, or a weight's state
 
 
 # %% book/foundations/optimization.md#FirstOrder
@@ -26,17 +28,17 @@ class FirstOrder(torch.optim.Optimizer):
         *,
         lr: float,
         weight_decay: float,
-        **options: Any,
+        **more: Any,
     ) -> None:
         for name, value in {"lr": lr, "weight_decay": weight_decay}.items():
             if not value >= 0:
                 raise ValueError(f"{name} is {value}; it must not be negative")
-        options = {"lr": lr, "weight_decay": weight_decay, **options}
-        super().__init__(params, options)
+        settings = {"lr": lr, "weight_decay": weight_decay, **more}
+        super().__init__(params, settings)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Move all weights that have a gradient; returns the closure's loss."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move the weights that have a gradient; returns the closure's loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -49,11 +51,7 @@ class FirstOrder(torch.optim.Optimizer):
         return loss
 
     def update(
-        self,
-        weight: Tensor,
-        grad: Tensor,
-        state: dict[str, Any],
-        group: dict[str, Any],
+        self, weight: Tensor, grad: Tensor, state: Record, group: Record
     ) -> None:
         """Change `weight` and `state` in place, and leave `grad` alone."""
         raise NotImplementedError
@@ -84,20 +82,13 @@ class SGD(FirstOrder):
         _check_fractions(momentum=momentum)
         if nesterov and momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
+        options = {"momentum": momentum, "nesterov": nesterov}
         super().__init__(
-            params,
-            lr=lr,
-            weight_decay=weight_decay,
-            momentum=momentum,
-            nesterov=nesterov,
+            params, lr=lr, weight_decay=weight_decay, **options
         )
 
     def update(
-        self,
-        weight: Tensor,
-        grad: Tensor,
-        state: dict[str, Any],
-        group: dict[str, Any],
+        self, weight: Tensor, grad: Tensor, state: Record, group: Record
     ) -> None:
         momentum = group["momentum"]
         direction = grad + group["weight_decay"] * weight
@@ -106,11 +97,8 @@ class SGD(FirstOrder):
                 state["momentum_buffer"] = torch.zeros_like(weight)
             velocity = state["momentum_buffer"]
             velocity.mul_(momentum).add_(direction)
-            direction = (
-                direction + momentum * velocity
-                if group["nesterov"]
-                else velocity
-            )
+            ahead = direction + momentum * velocity
+            direction = ahead if group["nesterov"] else velocity
         weight.sub_(direction, alpha=group["lr"])
 
 
@@ -139,11 +127,7 @@ class Adam(FirstOrder):
         )
 
     def update(
-        self,
-        weight: Tensor,
-        grad: Tensor,
-        state: dict[str, Any],
-        group: dict[str, Any],
+        self, weight: Tensor, grad: Tensor, state: Record, group: Record
     ) -> None:
         if not state:
             state["step"] = 0
@@ -157,11 +141,10 @@ class Adam(FirstOrder):
         size = (square / (1 - beta2**t)).sqrt() + group["eps"]
         weight.addcdiv_(mean, size, value=-group["lr"] / (1 - beta1**t))
 
-    def decayed(
-        self, weight: Tensor, grad: Tensor, group: dict[str, Any]
-    ) -> Tensor:
+    def decayed(self, weight: Tensor, grad: Tensor, group: Record) -> Tensor:
         """The gradient with the decay in it."""
-        return grad + group["weight_decay"] * weight
+        pulled: Tensor = grad + group["weight_decay"] * weight
+        return pulled
 
 
 # %% book/foundations/optimization.md#AdamW
@@ -185,9 +168,7 @@ class AdamW(Adam):
             params, lr, betas=betas, eps=eps, weight_decay=weight_decay
         )
 
-    def decayed(
-        self, weight: Tensor, grad: Tensor, group: dict[str, Any]
-    ) -> Tensor:
+    def decayed(self, weight: Tensor, grad: Tensor, group: Record) -> Tensor:
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         return grad
 
@@ -208,13 +189,14 @@ def parameter_groups(
     *,
     weight_decay: float,
     without: Iterable[Tensor] = (),
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Groups for an optimizer: matrices decay; vectors and tables do not.
 
     Frozen weights and those in `without` are left out; empty groups too.
     """
     tables, left_out = _tables(model), {id(weight) for weight in without}
-    decay, keep = [], []
+    decay: list[Tensor] = []
+    keep: list[Tensor] = []
     for weight in model.parameters():
         if weight.requires_grad and id(weight) not in left_out:
             matrix = weight.dim() >= 2 and id(weight) not in tables
@@ -236,8 +218,8 @@ def newton_schulz(
 ) -> Tensor:
     """Drive the singular values of a matrix (M, N) towards 1.
 
-    With the default quintic they end between about 0.7 and 1.2, unless they
-    were below a thousandth of the whole. Jordan et al. (2024), Muon.
+    With the default quintic those above 0.002 of the matrix's norm end
+    between 0.67 and 1.21. Jordan et al. (2024), Muon.
     """
     if matrix.dim() != 2:
         raise ValueError(
@@ -261,8 +243,9 @@ class Muon(FirstOrder):
     """Momentum with its singular values set to about 1, for matrices.
 
     For hidden layers only; see `build_optimizer`. `adjust_lr_fn` says how the
-    rate grows with the shape, `dtype` in what the iteration computes. Equal to
-    `torch.optim.Muon` for `dtype=torch.bfloat16`. Jordan et al. (2024).
+    rate grows with the shape, `dtype` in what the iteration computes. With
+    bfloat16 equal to `torch.optim.Muon`, whose defaults for `lr` and
+    `weight_decay` are 0.001 and 0.1. Jordan et al. (2024).
     """
 
     def __init__(
@@ -284,16 +267,13 @@ class Muon(FirstOrder):
                 f"adjust_lr_fn is {adjust_lr_fn!r}; use 'original' or "
                 "'match_rms_adamw'"
             )
+        options = {
+            "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps,
+            "ns_coefficients": ns_coefficients, "adjust_lr_fn": adjust_lr_fn,
+            "dtype": dtype,
+        }
         super().__init__(
-            params,
-            lr=lr,
-            weight_decay=weight_decay,
-            momentum=momentum,
-            nesterov=nesterov,
-            ns_steps=ns_steps,
-            ns_coefficients=ns_coefficients,
-            adjust_lr_fn=adjust_lr_fn,
-            dtype=dtype,
+            params, lr=lr, weight_decay=weight_decay, **options
         )
         for group in self.param_groups:
             for weight in group["params"]:
@@ -304,11 +284,7 @@ class Muon(FirstOrder):
                     )
 
     def update(
-        self,
-        weight: Tensor,
-        grad: Tensor,
-        state: dict[str, Any],
-        group: dict[str, Any],
+        self, weight: Tensor, grad: Tensor, state: Record, group: Record
     ) -> None:
         if not state:
             state["momentum_buffer"] = torch.zeros_like(weight)
@@ -343,7 +319,9 @@ def hidden_matrices(
     return [
         weight
         for weight in model.parameters()
-        if weight.requires_grad and weight.dim() == 2 and id(weight) not in outside
+        if weight.requires_grad
+        and weight.dim() == 2
+        and id(weight) not in outside
     ]
 
 
@@ -364,7 +342,7 @@ class Optimizers:
                 seen.add(id(weight))
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:
+    def param_groups(self) -> list[Record]:
         """The groups of all optimizers; each has an `lr` of its own."""
         return [g for part in self.optimizers for g in part.param_groups]
 
@@ -383,11 +361,11 @@ class Optimizers:
         for part in self.optimizers:
             part.zero_grad(set_to_none=set_to_none)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Record:
         """The states of all optimizers, for `torch.save`."""
         return {"optimizers": [part.state_dict() for part in self.optimizers]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Record) -> None:
         """Go on where `state_dict` was taken."""
         states = state["optimizers"]
         if len(states) != len(self.optimizers):
@@ -481,7 +459,7 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     if not grads:
         return torch.zeros(())
     norms = [grad.norm().to(grads[0].device) for grad in grads]
-    norm = torch.stack(norms).norm()
+    norm: Tensor = torch.stack(norms).norm()
     factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
     for grad in grads:
         grad.mul_(factor.to(grad.device))

@@ -145,6 +145,14 @@ def converted(tex: str, *, displayed: bool = False) -> str:
         (r"a \; b \! c", "$a thick b #h(-0.1667em) c$"),
         (r"\text{if } x", '$upright("if ") x$'),
         (r"\Bigl( x", r"$lr(size: #1.8em, \() x$"),
+        (
+            r"\left[\bigl(z\bigr)\right]",
+            r"$[lr(size: #1.2em, \() z lr(size: #1.2em, \))]$",
+        ),
+        (
+            r"\bigl[z\bigr] \bigl\{",
+            r"$lr(size: #1.2em, \[) z lr(size: #1.2em, \]) lr(size: #1.2em, \{)$",
+        ),
     ],
 )
 def test_formula(tex: str, typst_math: str) -> None:
