@@ -175,7 +175,8 @@ def shorten(frames: list[str]) -> list[str]:
             times = len(list(same)) - 1
             kept.append(frame)
             if times:
-                kept.append(f"[the frame above, {times} more time{'s' * (times > 1)}]\n")
+                plural = "s" if times > 1 else ""
+                kept.append(f"[the frame above, {times} more time{plural}]\n")
     return kept
 
 

@@ -925,10 +925,16 @@ def test_longest_first_by_last_known_time(
     assert build._longest_first() == ["p/make", "p/known", "p/use", "p/short"]
 
 
-def test_many_small_outputs_all_arrive(make_book: MakeBook) -> None:
+def test_many_small_outputs_arrive_or_their_loss_is_reported(
+    make_book: MakeBook,
+) -> None:
+    # the kernel's socket drops messages when a busy machine reads them too slowly
     root = make_book({"p/a": page(code("for i in range(5000):\n    display(i)"))})
     made = run(root)["p/a"]
-    assert made.problems == ()
+    if made.problems:
+        (problem,) = made.problems
+        assert "outputs of this cell were lost" in problem.message
+        return
     document = nbformat.read(made.notebook, as_version=4)
     shown = [o.data["text/plain"] for o in document.cells[-1].outputs]
     assert shown == [str(i) for i in range(5000)]
