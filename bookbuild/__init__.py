@@ -1,1 +1,1 @@
-"""Build a literate book: tangle, execute, validate and render MyST Markdown chapters."""
+"""Build a literate book: tangle, execute, validate and render its chapters."""
