@@ -1,4 +1,4 @@
-# Generated from book/foundations/optimization.md; do not edit (b9d1963e0d68)
+# Generated from book/foundations/optimization.md; do not edit (9b547a422b51)
 """Optimizers from gradient descent to AdamW and Muon, learning-rate schedules, gradient
 clipping and the groups of weights that decay.
 """
@@ -38,7 +38,7 @@ class FirstOrder(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Move the weights that have a gradient; returns the closure's loss."""
+        """Move the weights that have a gradient; the closure's loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
