@@ -202,7 +202,7 @@ sys.path.insert(0, sys.argv[3])
 from pathlib import Path
 from test_pretraining import make
 from extracted.foundations import pretraining
-torch.set_num_threads(1)
+torch.set_num_threads(int(sys.argv[4]))  # the same bits need the same threads
 trainer = make(Path(sys.argv[1]), save_every=5)
 trainer.resume()
 if sys.argv[2] == "kill":  # in the middle of the save of step 10
@@ -223,7 +223,8 @@ def test_kill_9_in_the_middle_of_a_save(tmp_path):
     """At most the steps since the last save are lost, and nothing of their result."""
     command = [sys.executable, "-c", LIFE, str(tmp_path)]
     here = str(Path(__file__).parent)
-    killed = subprocess.run([*command, "kill", here], check=False)
+    threads = str(torch.get_num_threads())
+    killed = subprocess.run([*command, "kill", here, threads], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert [p.name for p in checkpoints(tmp_path)] == ["step-00000005"]
     assert (tmp_path / "step-00000010.part" / "state.pt").exists()
