@@ -1,4 +1,4 @@
-# Generated from book/foundations/data.md; do not edit (0a05608e0a64)
+# Generated from book/foundations/data.md; do not edit (ddb84ae7ed3e)
 """Documents to training batches, from a file larger than memory, in an order that is
 random, complete and the same after a crash.
 """
@@ -167,7 +167,7 @@ def _random_words(seed: int, epoch: int, count: int) -> NDArray[np.uint64]:
     return np.asarray(source.generate_state(count, np.uint64), np.uint64)
 
 
-def _scramble(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def scramble(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The last step of splitmix64 (Steele, Lea and Flood 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -194,8 +194,8 @@ def permute(
     while outside.any():
         row, column = np.divmod(found[outside].astype(np.uint64), C)
         for f, g in keys:
-            row = (row + _scramble(column ^ f) % R) % R
-            column = (column + _scramble(row ^ g) % C) % C
+            row = (row + scramble(column ^ f) % R) % R
+            column = (column + scramble(row ^ g) % C) % C
         found[outside] = row * C + column
         outside = found >= size
     return found
