@@ -11,6 +11,7 @@ from bookbuild.chapter import VERBATIM, Cell, Chapter
 from bookbuild.errors import Problem, did_you_mean
 
 WIDTH = 79
+BIBLIOGRAPHY = "book/references.bib"
 LABELS = [
     re.compile(r"\s*\(([^()\s]+)\)=\s*$"),
     re.compile(r"\s*:(?:label|name):\s*(\S+)\s*$"),
@@ -27,7 +28,7 @@ def check(book: Book) -> list[Problem]:
     """Unknown and duplicate labels, missing files and alt texts, code too wide."""
     prose = {chapter.name: list(_prose(chapter)) for chapter in book.chapters}
     labels: dict[str, tuple[str, int]] = {}
-    problems: list[Problem] = []
+    problems: list[Problem] = list(_bibliography(book))
     for chapter in book.chapters:
         for label, line in _labels(chapter, prose[chapter.name]):
             first = labels.setdefault(label, (chapter.source, line))
@@ -104,10 +105,21 @@ def _terms(prose: list[tuple[int, str]]) -> Iterator[str]:
             yield text.strip().lower()
 
 
+def _references_text(book: Book) -> str:
+    file = book.root / BIBLIOGRAPHY
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
 def _keys(book: Book) -> set[str]:
-    file = book.root / "book" / "references.bib"
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    return set(re.findall(r"^\s*@\w+\{\s*([^,\s]+)\s*,", text, re.MULTILINE))
+    pattern = r"^\s*@\w+\{\s*([^,\s]+)\s*,"
+    return set(re.findall(pattern, _references_text(book), re.MULTILINE))
+
+
+def _bibliography(book: Book) -> Iterator[Problem]:
+    for line, text in enumerate(_references_text(book).split("\n"), 1):
+        if re.search(r"(?<!\\)\$", text):
+            message, hint = "a formula here is printed as TeX", "use Unicode, as in n²"
+            yield Problem(BIBLIOGRAPHY, line, message, hint)
 
 
 def _found(

@@ -1,8 +1,10 @@
 """Run a Sphinx builder in this process, and read its warnings."""
 
+import gc
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -130,7 +132,7 @@ def build(
     warnings = _Warnings()
     _remember_plugins()
     try:
-        with patch_docutils(str(source)), docutils_namespace():
+        with _uncollected(), patch_docutils(str(source)), docutils_namespace():
             app = Sphinx(
                 srcdir=source,
                 confdir=None,
@@ -156,6 +158,22 @@ def build(
     write_atomic(memory, json.dumps(again))
     if problems:
         raise BookError(*problems)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector: it goes through all documents and frees none.
+
+    They are trees with links back that live until the end; this saves a sixth of the
+    time for a tenth more memory.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _remember_plugins() -> None:

@@ -14,6 +14,8 @@ from bookbuild.errors import BookError, Problem
 from bookbuild.files import write_atomic
 
 COPIED = frozenset({".bib", ".png", ".jpg", ".jpeg", ".svg", ".gif", ".webp", ".js"})
+# What a page cannot show; escapes of a terminal's colours are read later.
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
 LINK = re.compile(r"\]\(([^)\s:#]+)\.md(#[^)\s]*)?\)")
 
 
@@ -54,7 +56,9 @@ def staged(book: Book) -> dict[str, bytes]:
             for cell in document["cells"]:
                 if cell["cell_type"] == "markdown":
                     cell["source"] = linked(book, chapter, "".join(cell["source"]))
-            text = json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True)
+                for output in cell.get("outputs", ()):
+                    _make_visible(output)
+            text = json.dumps(document, ensure_ascii=False, sort_keys=True)
             files[f"{chapter.name}.ipynb"] = text.encode() + b"\n"
         else:
             files[f"{chapter.name}.md"] = linked(book, chapter, chapter.text).encode()
@@ -68,6 +72,15 @@ def staged(book: Book) -> dict[str, bytes]:
         if path.is_file() and wanted and not hidden:
             files[relative.as_posix()] = path.read_bytes()
     return files
+
+
+def _make_visible(output: dict[str, Any]) -> None:
+    """Write control characters of printed text as Python does; XML forbids them."""
+    for place, key in ((output, "text"), (output.get("data", {}), "text/plain")):
+        if key in place:
+            place[key] = CONTROL.sub(
+                lambda found: f"\\x{ord(found[0]):02x}", _joined(place[key])
+            )
 
 
 def composed(book: Book, chapter: Chapter) -> dict[str, Any]:

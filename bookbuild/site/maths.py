@@ -27,6 +27,8 @@ SLANTED = re.compile(r"\\(?:boldsymbol|bm|mathbfit)\b")
 
 def convert(app: Sphinx, doctree: nodes.document) -> None:
     """Convert the document's new formulas; what cannot be converted is a warning."""
+    if app.builder.format != "html":
+        return
     known = formulas(app.env)
     wanted: dict[tuple[str, bool], nodes.Node] = {}
     for node in doctree.findall(

@@ -26,7 +26,7 @@ def pdf(book: Book) -> Path:
     build(book, "typst", folder)
     sources = time.perf_counter() - start
     path = book.build / "pdf" / f"{slug(book)}.pdf"
-    write_atomic(path, compile_pdf(folder))
+    write_atomic(path, compile_pdf(folder, book.root / "book" / "_fonts"))
     pages = time.perf_counter() - start - sources
     shown = f"sources written in {sources:.1f} s, pages set in {pages:.1f} s"
     print(shown, file=sys.stderr)

@@ -11,6 +11,7 @@ from bookbuild.typst.markup import Formula, escape, string
 
 HERE = Path(__file__).parent
 TEMPLATES = ("template.typ", "blocks.typ")
+SETTINGS = ("floats.json", "missing.json", "tight.json")  # found while compiling
 PREFACE = "Preface"
 BACK = {
     "Answers and solutions": ("answers", "solutions"),
@@ -47,7 +48,7 @@ class Assembly:
                     files[f"{kind}/{page.name}.typ"] = text
         indexed = any("#term" in text for text in files.values())
         files["main.typ"] = "".join(self._main(set(files), indexed))
-        return files | {"floats.json": "[]\n", "missing.json": "[]\n"}
+        return files | dict.fromkeys(SETTINGS, "[]\n")
 
     def _main(self, given: set[str], indexed: bool) -> Iterator[str]:
         root, known = self.book.chapters[0], {page.name: page for page in self.pages}
@@ -59,8 +60,7 @@ class Assembly:
         yield f"[{escape(self.author)}], [{self._imprint()}])\n"
         yield "#front[Contents]\n#contents()\n"
         if known[root.name].body:
-            yield f"#chapter({self._place(root.name)}, none, [{PREFACE}], level: 1)\n"
-            yield f'#include "pages/{root.name}.typ"\n'
+            yield self._chapter(known[root.name], PREFACE, 1)
         begun = count = 0
         for part in self.book.parts:
             pages = [known[name] for name in part.names]
@@ -76,14 +76,12 @@ class Assembly:
                     yield f"[{self._title(page)}]), "
                 yield "))\n"
             for page in pages:
-                yield f"#chapter({self._place(page.name)}, {self._number(page)}, "
-                yield f"[{self._title(page)}], level: {page.level})\n"
-                yield f'#include "pages/{page.name}.typ"\n'
+                yield self._chapter(page, self._title(page), page.level)
         for title, kinds in BACK.items():
             yield from self._back(title, kinds, given)
         if indexed:
             yield "#back[Index of terms]\n#index-pages()\n"
-        yield "#exhibits-report\n"
+        yield "#layout-report\n"
 
     def _back(
         self, title: str, kinds: tuple[str, ...], given: set[str]
@@ -99,6 +97,13 @@ class Assembly:
                 yield f"#back-chapter({self._number(page)})[{self._title(page)}]\n"
             for name in names:
                 yield f'#include "{name}"\n'
+
+    def _chapter(self, page: Page, title: str, level: int) -> str:
+        head = f"{self._place(page.name)}, {self._number(page)}, [{title}]"
+        return (
+            f"#matter({string(page.name)})[#chapter({head}, level: {level})\n"
+            f'#include "pages/{page.name}.typ"\n]\n'
+        )
 
     def _place(self, name: str) -> str:
         return string(self.anchors[name])

@@ -147,8 +147,8 @@ class Cells(Writer):
             if legend is not None:
                 shown += [" ", *self.captured(legend)]
             if self.fold:
-                shown += [f" #text(fill: faint)[(#xref({string(self.fold)})"]
-                shown += [f"[code: page~#page-number({string(self.fold)})])]"]
+                shown += [f" #box(text(fill: faint)[(#xref({string(self.fold)})"]
+                shown += [f"[code: page~#page-number({string(self.fold)})])])"]
             shown += ["]"]
         self.add(f"#exhibit({self.place(node)}, {self.numbered('figure', node)}, ")
         self.add(*shown, ")[", *self._bare(rest, caption), "]\n\n")

@@ -10,9 +10,10 @@ from typing import Any, Literal
 from bookbuild.errors import BookError, Problem
 from bookbuild.files import write_atomic
 
-ROUNDS = 2  # of moving figures; the layout of the last one is not looked at again
+ROUNDS = 2  # of corrections; the layout of the last one is not looked at again
 GAP = 60.0  # points of white above which a figure leaves its place
-BOTTOM = (10 - 0.85) * 72
+LITTLE = 60.0  # points of text below which a page is not worth turning to
+TOP, BOTTOM = 0.92 * 72, (10 - 0.85) * 72
 UNSHOWN = re.compile(r"the text `?\"(.*?)\"`? could not be displayed", re.DOTALL)
 ESCAPED = re.compile(r"\\u\{([0-9a-f]+)\}")
 PLACE = re.compile(r"┌─ (.+\.typ):(\d+)")
@@ -21,18 +22,19 @@ PATH = re.compile(r"^// (book/\S+)$", re.MULTILINE)
 STANDARD: Literal["ua-1"] = "ua-1"
 
 
-def compile_pdf(folder: Path) -> bytes:
+def compile_pdf(folder: Path, own: Path | None = None) -> bytes:
     """The PDF of `folder/main.typ`: tagged, fonts embedded, the same each time.
 
+    `own` is a folder of the book's own fonts, for signs that the compiler's lack.
     Raises `BookError` naming the Markdown line where the compiler can say it.
     """
     import typst
 
-    fonts, missing = _fonts(folder)
+    fonts, missing = _fonts(folder, own)
     write_atomic(folder / "missing.json", json.dumps([f"{ord(c):x}" for c in missing]))
     try:
         try:
-            _place_figures(folder, fonts)
+            _arrange(folder, fonts)
         except RuntimeError:  # a query does not say where it fails; compiling does
             _compiler(folder, fonts).compile(format="pdf")
             raise
@@ -54,11 +56,11 @@ def _compiler(folder: Path, fonts: Any) -> Any:
 # Fonts.
 
 
-def _fonts(folder: Path) -> tuple[Any, list[str]]:
+def _fonts(folder: Path, own: Path | None) -> tuple[Any, list[str]]:
     """The fonts to set the sources in, and the characters that none of them has.
 
-    The compiler's own fonts alone give the same PDF everywhere; the system's are asked
-    when a character is not in these.
+    The compiler's and the book's fonts alone give the same PDF everywhere; the
+    system's are asked when a character is not in these.
     """
     import typst
 
@@ -66,7 +68,8 @@ def _fonts(folder: Path) -> tuple[Any, list[str]]:
     used = sorted({c for text in texts for c in text if c > "\x7f"})
     missing = used
     for system in (False, True):
-        fonts = typst.Fonts(include_system_fonts=system)
+        paths = [str(own)] if own and own.is_dir() else []
+        fonts = typst.Fonts(include_system_fonts=system, font_paths=paths)
         missing = unshown(missing, fonts)
         if not missing:
             break
@@ -74,7 +77,7 @@ def _fonts(folder: Path) -> tuple[Any, list[str]]:
         names = " ".join(f"{c} (U+{ord(c):04X})" for c in missing)
         print(f"note: no font on this machine has {names}", file=sys.stderr)
         print(
-            "hint: install Noto fonts; now their code points are printed",
+            "hint: put a font into book/_fonts; now their code points are printed",
             file=sys.stderr,
         )
     return fonts, missing
@@ -96,7 +99,7 @@ def unshown(characters: list[str], fonts: Any) -> list[str]:
     return []
 
 
-# Figures.
+# Figures, and last pages.
 
 
 @dataclass(frozen=True)
@@ -113,35 +116,65 @@ class Exhibit:
         return self.set[0] > self.called[0] and BOTTOM - self.called[1] > GAP
 
 
-def _place_figures(folder: Path, fonts: Any) -> None:
-    """Let figures that leave a gap float to the next page; the text closes the gap."""
+@dataclass(frozen=True)
+class Layout:
+    """Where things were set.
+
+    `openings` are the pages where a chapter begins, `endings` the page and the height
+    where a chapter ends, by its name.
+    """
+
+    exhibits: tuple[Exhibit, ...]
+    openings: frozenset[int]
+    endings: dict[str, tuple[int, float]]
+
+    @property
+    def meagre(self) -> set[str]:
+        """Chapters whose last page has no more than a few lines."""
+        return {
+            name
+            for name, (page, y) in self.endings.items()
+            if y < TOP + LITTLE and page not in self.openings
+        }
+
+
+def _arrange(folder: Path, fonts: Any) -> None:
+    """What a typesetter corrects when the pages are made.
+
+    Figures that leave a gap float to the next page and the text closes the gap; a
+    chapter that ends on a page of a few lines has a line more on each page.
+    """
     floating: set[str] = set()
     returned: set[str] = set()
+    tight: set[str] = set()
     for _ in range(ROUNDS):
-        exhibits, openings = _layout(_compiler(folder, fonts))
+        layout = _layout(_compiler(folder, fonts))
         after = set(floating)
-        for exhibit in exhibits:
+        for exhibit in layout.exhibits:
             if exhibit.name not in floating and exhibit.jumped:
                 if exhibit.name not in returned:
                     after.add(exhibit.name)
             elif exhibit.name in floating and exhibit.set[0] == exhibit.called[0]:
                 after.discard(exhibit.name)
-                if exhibit.set[0] in openings:
+                if exhibit.set[0] in layout.openings:
                     returned.add(exhibit.name)
-        if after == floating:
+        meagre = layout.meagre - tight
+        if after == floating and not meagre:
             return
-        floating = after
+        floating, tight = after, tight | meagre
         write_atomic(folder / "floats.json", json.dumps(sorted(floating)))
+        write_atomic(folder / "tight.json", json.dumps(sorted(tight)))
 
 
-def _layout(compiler: Any) -> tuple[list[Exhibit], set[int]]:
-    marks = json.loads(compiler.query("<exhibits>", field="value", one=True))
-    openings = json.loads(compiler.query("<openings>", field="value", one=True))
+def _layout(compiler: Any) -> Layout:
+    found = json.loads(compiler.query("<layout>", field="value", one=True))
     places: dict[str, dict[str, tuple[int, float]]] = {}
-    for mark in marks:
+    for mark in found["exhibits"]:
         places.setdefault(mark["name"], {})[mark["what"]] = (mark["page"], mark["y"])
-    return [Exhibit(name, p["called"], p["set"]) for name, p in places.items()], set(
-        openings
+    return Layout(
+        tuple(Exhibit(name, p["called"], p["set"]) for name, p in places.items()),
+        frozenset(found["openings"]),
+        {mark["name"]: (mark["page"], mark["y"]) for mark in found["endings"]},
     )
 
 

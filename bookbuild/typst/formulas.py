@@ -19,6 +19,12 @@ QUOTED = re.compile(
 )
 LARGE = re.compile(r"#scale\(x: (\d+)%, y: \d+%\)\[(\\.|[^\\\]]+)\]")
 LIMITS = "LIMITS"
+COMMAND, UNSEEN = re.compile(r"\\[a-zA-Z]+"), re.compile(r"[\\{}^_ ]")
+RELATION = re.compile(
+    r"[=<>]|\\(?:[lg]eq?|neq?|in|approx|sim|equiv|propto|(?:maps)?to|\w*arrow|mid"
+    r"|ll|gg|subset\w*)\b"
+)
+WHOLE = 24  # signs of a formula without a relation that stays on one line
 
 
 def convert(formulas: Iterable[Formula]) -> dict[Formula, str]:
@@ -122,5 +128,15 @@ def source(pieces: Iterable[Piece], converted: dict[Formula, str]) -> str:
                 number = string(piece.number) if piece.number else "none"
                 done.append(f"#display({alt}, {number}, {math})")
             else:
-                done.append(f"#formula({alt}, {math});")
+                kind = "whole" if whole(piece.tex) else "formula"
+                done.append(f"#{kind}({alt}, {math});")
     return "".join(done)
+
+
+def whole(tex: str) -> bool:
+    """Short, and without a relation before which a line may end.
+
+    Typst breaks a formula after any operator, also in the middle of a parenthesis.
+    """
+    signs = UNSEEN.sub("", COMMAND.sub("x", tex))
+    return len(signs) <= WHOLE and not RELATION.search(tex)

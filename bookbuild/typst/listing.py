@@ -67,7 +67,7 @@ def _together(groups: list[Group]) -> Iterator[list[Group]]:
             gap, lines = groups[number + 1]
             size = sum(len(lines) for _, lines in piece)
             short = size < EDGE or (number + 2 == len(groups) and len(lines) < EDGE)
-            if gap and short and size + len(lines) <= TOGETHER:
+            if gap and short and size + len(lines) <= TOGETHER + EDGE:
                 continue
         yield piece
         piece = []

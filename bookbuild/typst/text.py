@@ -9,6 +9,7 @@ from bookbuild.typst.markup import Formula, escape, label, separated, string
 
 PIECE = re.compile(r"[^(\[{.,=/_ -]*(?:[(\[{.,=/_ -]+|$)")
 LONGEST, SHORTEST = 18, 5
+LEADING = 300  # characters of a paragraph, four lines, that goes with its formula
 BREAK = re.compile(r"<br\s*/?>")
 
 
@@ -38,6 +39,12 @@ class Text(Writer):
         """Written whole."""
 
     def visit_paragraph(self, node: nodes.Element) -> None:
+        following = node.next_node(descend=False, siblings=True)
+        while isinstance(following, nodes.target):
+            following = following.next_node(descend=False, siblings=True)
+        displayed = isinstance(following, nodes.math_block)
+        if displayed and len(node.astext()) <= LEADING:
+            self.wrap(f"/*@{self.line}*/#lead[", node, "]\n\n")
         self.wrap(f"/*@{self.line}*/", node, "\n\n")
 
     visit_compact_paragraph = visit_centered = visit_paragraph

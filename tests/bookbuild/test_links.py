@@ -37,6 +37,17 @@ def problems(make_book: MakeBook) -> Check:
     return find
 
 
+def test_a_formula_in_the_bibliography(make_book: MakeBook) -> None:
+    root = make_book({"part/a": page()})
+    entry = (
+        "@article{a,\n  title = {Costs {$n^2$} for 5\\$}\n}\n@book{b, note = {5\\$}}\n"
+    )
+    (root / "book" / "references.bib").write_text(entry)
+    (problem,) = check(load(root))
+    assert (problem.path, problem.line) == ("book/references.bib", 2)
+    assert problem.message == "a formula here is printed as TeX"
+
+
 def test_everything_that_is_defined_may_be_named(problems: Check) -> None:
     figure = {"figure": {"name": "fig-a"}, "image": {"alt": "A line."}}
     assert not problems(

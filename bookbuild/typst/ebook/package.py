@@ -156,7 +156,7 @@ def cover(book: Description) -> bytes:
     """The title page of the printed book as a picture."""
     import typst
 
-    from bookbuild.typst.assembly import TEMPLATES
+    from bookbuild.typst.assembly import SETTINGS, TEMPLATES
     from bookbuild.typst.markup import escape as markup
     from bookbuild.typst.markup import string
 
@@ -171,7 +171,7 @@ def cover(book: Description) -> bytes:
         for name in TEMPLATES:
             (root / name).write_bytes((Path(__file__).parents[1] / name).read_bytes())
         (root / "cover.typ").write_text(source, encoding="utf-8")
-        for name in ("floats.json", "missing.json"):
+        for name in SETTINGS:
             (root / name).write_text(json.dumps([]))
         fonts = typst.Fonts(include_system_fonts=False)
         path = str(root / "cover.typ")
