@@ -42,8 +42,8 @@ from extracted.foundations.language_modeling import (
     perplexity,
     probe_accuracy,
     sample_tokens,
-    stated_sha256,
     split_of,
+    stated_sha256,
 )
 
 NAMES = set(WORDS["boy"] + WORDS["girl"])
