@@ -246,8 +246,9 @@ def test_no_damage_to_a_header_reads_outside_the_file(
         file = SafetensorsFile(path)
     except ValueError:
         return
-    for name in file:
-        assert file[name].numel() <= 7 and file[name].isfinite().all() is not None
+    assert sum(tensor.nbytes for tensor in file.values()) == 28
+    for tensor in file.values():
+        tensor.view(-1).sum()  # reads every page
 
 
 # ---------------------------------------------------------------- the folder
@@ -268,7 +269,7 @@ def test_a_pickle_is_refused_unopened(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_weights(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="lacks model.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"lacks model\.safetensors"):
         Checkpoint(tmp_path)
 
 
@@ -370,7 +371,7 @@ def test_the_published_layout_loads(tmp_path: Path) -> None:
     assert torch.allclose(logits_of(load_gpt2(tmp_path)), logits_of(peer), atol=1e-4)
     tensors["lm_head.weight"][3, 3] += 1
     safetensors.torch.save_file(tensors, tmp_path / WEIGHTS)
-    with pytest.raises(ValueError, match="lm_head.weight is not wte.weight"):
+    with pytest.raises(ValueError, match=r"lm_head\.weight is not wte"):
         load_gpt2(tmp_path)
 
 
@@ -585,7 +586,7 @@ def test_the_tokenizer_goes_along(tokenizer: Tokenizer, tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_that_is_too_large(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has 300 tokens, the model 50"):
+    with pytest.raises(ValueError, match=r"has \d+ tokens, the model 50"):
         export_gpt2(random_gpt(), tmp_path, tokenizer=tokenizer)
     assert list(tmp_path.iterdir()) == []
 
