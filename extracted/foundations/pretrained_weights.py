@@ -1,4 +1,4 @@
-# Generated from book/foundations/pretrained_weights.md; do not edit (802ac2845330)
+# Generated from book/foundations/pretrained_weights.md; do not edit (2372d244f761)
 """Read and write safetensors and the Hugging Face layout of GPT-2, with equal logits
 and hardly more memory than the model fills.
 """
@@ -118,7 +118,9 @@ def read_header(path: Path) -> dict[str, Entry]:
         header.pop("__metadata__", None)
         offsets = {k: header[k]["data_offsets"] for k in header}
         for name in sorted(header, key=offsets.__getitem__):
-            dtype = DTYPES[header[name]["dtype"]]
+            dtype = DTYPES.get(header[name]["dtype"])
+            if dtype is None:
+                raise ValueError(f"{name} is {header[name]['dtype']}")
             shape = tuple(header[name]["shape"])
             start, stop = (8 + length + place for place in offsets[name])
             full = end + prod(shape) * dtype.itemsize
@@ -129,7 +131,7 @@ def read_header(path: Path) -> dict[str, Entry]:
             raise ValueError(f"{size} bytes, of which the tensors fill {end}")
     except NOT_A_HEADER as error:
         raise ValueError(
-            f"{path} is not a whole safetensors file ({error!r}); fetch it or "
+            f"{path} is not a whole safetensors file ({error}); fetch it or "
             "write it again"
         ) from error
     return entries
