@@ -1,4 +1,4 @@
-# Generated from book/foundations/language_modeling.md; do not edit (e1da9aac9f80)
+# Generated from book/foundations/language_modeling.md; do not edit (669f59df70f4)
 """Predict the next token by counting and by gradient descent, and measure how well and
 how much is understood.
 """
@@ -12,12 +12,13 @@ import random
 import re
 import shutil
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, repeat
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -547,10 +548,47 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_HEADERS = {"User-Agent": "extracted", "Accept-Encoding": "identity"}
+
+
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    """Follows redirects within a host; one to another is an `HTTPError`."""
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        if urllib.parse.urlsplit(newurl).netloc != req.host:
+            return None
+        new = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if new is not None:
+            new.method = req.get_method()
+        return new
+
+
+def stated_sha256(url: str, *, timeout: float = 30.0) -> str | None:
+    """The SHA-256 that the server itself states for a file, if it does.
+
+    The Hugging Face Hub does, in the header X-Linked-Etag, for large files,
+    which it keeps elsewhere and redirects to.
+    """
+    request = urllib.request.Request(url, headers=_HEADERS, method="HEAD")
+    response: Any
+    try:
+        opener = urllib.request.build_opener(_SameHost)
+        response = opener.open(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        response = error
+    except (OSError, http.client.HTTPException):
+        return None
+    with response:
+        etag = response.headers.get("X-Linked-Etag", "").strip('"')
+    return etag if re.fullmatch("[0-9a-f]{64}", etag) else None
+
+
 def _receive(url: str, part: Path, timeout: float) -> None:
     """Fetch `url` into `part`, or only what is missing behind its end."""
     start = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": "extracted", "Accept-Encoding": "identity"}
+    headers = dict(_HEADERS)
     if start:
         headers["Range"] = f"bytes={start}-"
     request = urllib.request.Request(url, headers=headers)
@@ -607,8 +645,9 @@ class RemoteFile:
 
     `path` is its place below a data directory: first `$EXTRACTED_DATA`, which
     is never written to, then the cache, `$XDG_CACHE_HOME/extracted` or
-    `~/.cache/extracted`. Where `sha256` is not known, the checksum of the
-    first download is kept beside the file and holds from then on.
+    `~/.cache/extracted`. Where `sha256` is not known, the checksum that the
+    server states, or that of the first download, is kept beside the file and
+    holds from then on.
     """
 
     url: str
@@ -629,9 +668,10 @@ class RemoteFile:
         if cached.is_file():
             noted = note.read_text("ascii") if note.is_file() else None
             return self._verified(cached, self.sha256 or noted)
-        download(self.url, self.sha256, to=cached, timeout=timeout)
+        sha256 = self.sha256 or stated_sha256(self.url, timeout=timeout)
+        download(self.url, sha256, to=cached, timeout=timeout)
         if self.sha256 is None:
-            note.write_text(_sha256(cached), "ascii")
+            note.write_text(sha256 or _sha256(cached), "ascii")
         return cached
 
     def _verified(self, path: Path, sha256: str | None) -> Path:

@@ -1,4 +1,4 @@
-# Generated from book/foundations/tokenizer.md; do not edit (5a267aa6dea9)
+# Generated from book/foundations/tokenizer.md; do not edit (9f5459b7322d)
 """Byte-pair encoding from scratch, trained and applied as fast as Python allows,
 exchangeable with tiktoken and Hugging Face.
 """
@@ -422,7 +422,9 @@ REFUSED = "normalizer ignore_merges byte_fallback dropout lstrip rstrip"
 def from_huggingface_record(record: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer of a `tokenizer.json` that holds byte-level BPE."""
     match record.get("pre_tokenizer"):
-        case {"use_regex": True, "add_prefix_space": False}:
+        case {"type": "ByteLevel", "add_prefix_space": False, **rest} if (
+            rest.get("use_regex", True)  # older files do not say
+        ):
             pattern = GPT2_PATTERN
         case {
             "pretokenizers": [

@@ -43,6 +43,7 @@ from extracted.foundations.language_modeling import (
     probe_accuracy,
     sample_tokens,
     split_of,
+    stated_sha256,
 )
 
 NAMES = set(WORDS["boy"] + WORDS["girl"])
@@ -575,6 +576,17 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body[:1000] if behaviour == "break" else body)
 
+    def do_HEAD(self):
+        server = self.server
+        server.asked.append(self.path)
+        moved = server.moved.get(self.path)
+        self.send_response(302 if moved else 200)
+        if moved:
+            self.send_header("Location", moved)
+        if moved is None or "elsewhere" in moved:
+            self.send_header("X-Linked-Etag", server.stated)
+        self.end_headers()
+
     def log_message(self, *args):
         pass
 
@@ -583,6 +595,7 @@ class Handler(BaseHTTPRequestHandler):
 def server():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.log, server.behaviours = [], []
+    server.asked, server.moved, server.stated = [], {}, "nothing"
     server.handle_error = lambda *_: None  # a client that hung up is no news
     server.url = f"http://127.0.0.1:{server.server_port}/data.bin"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -700,6 +713,7 @@ def test_offline_says_what_to_put_where(cache):
     assert url in str(caught.value)
     assert str(cache / "set" / "data.bin") in str(caught.value)
     assert isinstance(caught.value, OSError)
+    assert stated_sha256(url, timeout=2) is None
 
 
 def test_fetching_once_is_enough(server, cache):
@@ -751,6 +765,44 @@ def test_a_file_without_checksum_may_not_change(server, cache):
     path.write_bytes(DATA[::-1])
     with pytest.raises(ValueError, match=SHA256):
         file.fetch()
+
+
+def test_a_checksum_that_the_server_states(server, cache):
+    server.stated, server.behaviours = f'"{SHA256}"', ["break"]
+    file = RemoteFile(server.url, "data.bin")
+    with pytest.raises(DownloadError):
+        file.fetch()
+    path = file.fetch()
+    assert server.log == [None, "bytes=1000-"], "halves that can be checked are joined"
+    assert path.read_bytes() == DATA
+    path.write_bytes(DATA[::-1])
+    with pytest.raises(ValueError, match=SHA256):
+        file.fetch()
+    assert len(server.asked) == 2, "who has the file asks nobody"
+
+
+def test_a_stated_checksum_that_does_not_fit(server, cache):
+    server.stated = "0" * 64
+    with pytest.raises(DownloadError, match=f"SHA-256 {SHA256}, expected 000"):
+        RemoteFile(server.url, "data.bin").fetch()
+    assert files(cache) == []
+
+
+def test_stated_checksums_are_read_before_the_file_is_sent_for(server):
+    server.stated = SHA256
+    server.moved = {
+        "/old": "/new",
+        "/new": "http://elsewhere.invalid/data.bin",
+    }
+    url = server.url.replace("/data.bin", "/old")
+    assert stated_sha256(url) == SHA256
+    assert server.asked == ["/old", "/new"] and server.log == []
+
+
+@pytest.mark.parametrize("stated", ["nothing", "W/1234", "a" * 40])
+def test_other_tags_are_no_checksums(server, stated):
+    server.stated = stated
+    assert stated_sha256(server.url) is None
 
 
 def test_load_text_reads_given_files(tmp_path, monkeypatch):

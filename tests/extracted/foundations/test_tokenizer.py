@@ -604,6 +604,18 @@ def test_files_that_mean_something_else_are_refused(
         from_huggingface_record(record)
 
 
+def test_a_file_that_does_not_say_use_regex_means_gpt2s_pattern(
+    small: Tokenizer,
+) -> None:
+    record = huggingface_record(small)
+    record["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": False}
+    record["pre_tokenizer"]["trim_offsets"] = True
+    oracle = tokenizers.Tokenizer.from_str(json.dumps(record))
+    ours = from_huggingface_record(record)
+    assert ours.pattern == GPT2_PATTERN
+    assert ours.encode(SAMPLE) == oracle.encode(SAMPLE).ids
+
+
 def test_another_numbering_is_refused(small: Tokenizer) -> None:
     record = huggingface_record(small)
     vocab = record["model"]["vocab"]
