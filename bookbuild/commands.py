@@ -66,12 +66,12 @@ def _count(number: int, noun: str) -> str:
 
 
 def check(args: argparse.Namespace) -> int:
-    from bookbuild import links
+    from bookbuild import links, widgets
     from bookbuild.exercise import exercises
     from bookbuild.tangle import tangle
 
     book = _load(args)
-    problems = links.check(book)
+    problems = [*links.check(book), *widgets.check(book)]
     for verify in (lambda: tangle(book, check=True), lambda: exercises(book)):
         try:
             verify()

@@ -26,7 +26,7 @@ FENCE = re.compile(r"\s*(`{3,}|:{3,}|~{3,})(\{[^}]+\})?")
 
 def check(book: Book) -> list[Problem]:
     """Unknown and duplicate labels, missing files and alt texts, code too wide."""
-    prose = {chapter.name: list(_prose(chapter)) for chapter in book.chapters}
+    prose = {chapter.name: list(prose_lines(chapter)) for chapter in book.chapters}
     labels: dict[str, tuple[str, int]] = {}
     problems: list[Problem] = list(_bibliography(book))
     for chapter in book.chapters:
@@ -51,7 +51,7 @@ def check(book: Book) -> list[Problem]:
     return problems
 
 
-def _prose(chapter: Chapter) -> Iterator[tuple[int, str]]:
+def prose_lines(chapter: Chapter) -> Iterator[tuple[int, str]]:
     """Lines of prose with their numbers; blocks of plain code are left out."""
     for cell in chapter.cells:
         if cell.kind != "markdown":
@@ -83,11 +83,11 @@ def _labels(
             if found := pattern.match(text):
                 yield found[1], line
     for cell in chapter.code_cells:
-        if name := _mystnb(cell, "figure").get("name"):
+        if name := mystnb_option(cell, "figure").get("name"):
             yield str(name), cell.line
 
 
-def _mystnb(cell: Cell, key: str) -> dict[str, object]:
+def mystnb_option(cell: Cell, key: str) -> dict[str, object]:
     mystnb = cell.metadata.get("mystnb")
     value = mystnb.get(key) if isinstance(mystnb, dict) else None
     return value if isinstance(value, dict) else {}
@@ -212,6 +212,6 @@ def _cell(chapter: Chapter, cell: Cell) -> Iterator[Problem]:
             message = f"a code line of {len(text)} characters"
             hint = f"{WIDTH} at most, or the printed page clips it"
             yield Problem(chapter.source, line, message, hint)
-    if _mystnb(cell, "figure") and not _mystnb(cell, "image").get("alt"):
+    if mystnb_option(cell, "figure") and not mystnb_option(cell, "image").get("alt"):
         message, hint = "this figure has no alt text", "add mystnb: image: alt:"
         yield Problem(chapter.source, cell.line, message, hint)

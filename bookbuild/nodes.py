@@ -46,6 +46,13 @@ class cell_caption(nodes.Part, nodes.TextElement):
     """
 
 
+class widget(nodes.General, nodes.Element):
+    """What makes a figure live on the site; `PlaceWidgets` leaves it to HTML alone.
+
+    Attributes: `script`, its name; `data` as JSON; `figure`, the figure's name.
+    """
+
+
 NODES: tuple[type[Any], ...] = (
     build_card,
     quiz,
@@ -54,6 +61,7 @@ NODES: tuple[type[Any], ...] = (
     quiz_answer,
     quiz_why,
     cell_caption,
+    widget,
 )
 
 

@@ -216,26 +216,27 @@ def problem(book: Book, source: Path, text: str) -> Problem:
     found = WARNING.match(text)
     if not found:
         return Problem(CONFIG, 0, text)
-    message = re.sub(
+    told = re.sub(
         r" \[(?:[a-z][\w-]*\.[\w.-]+|docutils)\]$", "", found["message"].strip()
     )
+    message, _, hint = told.partition("\nhint: ")
     line = int(found["line"]) if (found["line"] or "").isdigit() else 0
     path = Path(found["path"] or CONFIG)
     try:
         relative = path.resolve().relative_to(source.resolve())
     except ValueError:
         return Problem(
-            path.name if path.is_absolute() else path.as_posix(), line, message
+            path.name if path.is_absolute() else path.as_posix(), line, message, hint
         )
     names = {chapter.name for chapter in book.chapters}
     name = (
         relative.with_suffix("").as_posix() if relative.suffix else relative.as_posix()
     )
     if name in names:
-        return Problem(f"book/{name}.md", line, message)
+        return Problem(f"book/{name}.md", line, message, hint)
     if relative.as_posix() == TOC:
-        return Problem(TOC, line, message)
-    return Problem(f"book/{relative.as_posix()}", line, message)
+        return Problem(TOC, line, message, hint)
+    return Problem(f"book/{relative.as_posix()}", line, message, hint)
 
 
 def repository(book: Book) -> dict[str, str]:

@@ -7,24 +7,35 @@ from typing import Any
 from sphinx.application import Sphinx
 
 from bookbuild import nodes
-from bookbuild.site import card, cells, directives, fold, maths, pages, previews, search
+from bookbuild.site import (
+    card,
+    cells,
+    directives,
+    fold,
+    maths,
+    pages,
+    previews,
+    search,
+    widgets,
+)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register everything; `bookbuild.site.pages.attach` hands over the book itself."""
-    for name, directive in directives.DIRECTIVES.items():
+    for name, directive in (directives.DIRECTIVES | widgets.DIRECTIVES).items():
         app.add_directive(name, directive)
     for node in (*nodes.NODES, *fold.NODES):
         name = node.__name__
         visitors = next(
             (
                 (getattr(module, f"visit_{name}"), getattr(module, f"depart_{name}"))
-                for module in (card, cells, directives, fold)
+                for module in (card, cells, directives, fold, widgets)
                 if hasattr(module, f"visit_{name}")
             ),
         )
         app.add_node(node, html=visitors, epub=visitors)
     app.add_post_transform(card.FillCards)
+    app.add_post_transform(widgets.PlaceWidgets)
     app.add_post_transform(nodes.PlainNodes)
     app.add_post_transform(fold.Folds)
     app.add_post_transform(fold.Sidenotes)

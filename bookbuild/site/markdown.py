@@ -17,6 +17,7 @@ TITLED = re.compile(r"^(.*?)\s*<([^<>]+)>$", re.DOTALL)
 CHOICE = re.compile(r"^- \[([ xX])\]\s+")
 CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
 PAGE = re.compile(r"\]\(([^)\s:#]+)\.md(?:#[^)\s]*)?\)")
+EMPTY = ("bibliography", "exercise-end", "solution-end", "tableofcontents", "widget")
 GLUED = "application/papermill.record/text/plain"
 
 
@@ -83,7 +84,7 @@ def _directive(found: re.Match[str], body: list[str], context: Context) -> list[
     if name in ("figure", "image"):
         image = f"![{options.get('alt', '')}]({found['argument']})"
         return [image, "", *convert(text, context).split("\n")]
-    if name in ("bibliography", "exercise-end", "solution-end", "tableofcontents"):
+    if name in EMPTY:
         return []
     if name in ("exercise-start", "exercise"):
         target = context.targets.get(options.get("label", ""))

@@ -12,6 +12,7 @@ from pygments.lexers import PythonLexer
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
+from bookbuild.nodes import widget
 from bookbuild.site.cells import source_page
 from bookbuild.site.state import book_of, chapter_of, forget, option
 from bookbuild.tangle import MARKER, modules
@@ -77,6 +78,10 @@ def context(
     static = Path(app.srcdir, "_static")
     context["book_styles"] = sorted(p.name for p in static.glob("*.css"))
     context["book_scripts"] = sorted(p.name for p in static.glob("*.js"))
+    found = doctree.findall(widget) if doctree else ()
+    context["widgets"] = widgets = sorted({node["script"] for node in found})
+    styled = [name for name in widgets if (static / f"widgets/{name}.css").is_file()]
+    context["book_styles"] += [f"widgets/{name}.css" for name in styled]
     if (static / "icon.svg").is_file():
         context["book_icon"] = relative("_static/icon.svg", 1)
     repository = option(app, "url", "")

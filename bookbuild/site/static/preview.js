@@ -29,7 +29,7 @@
   }
   function clean(element) {
     var copy = element.cloneNode(true);
-    Array.prototype.forEach.call(copy.querySelectorAll(".headerlink, .backrefs, button, script, .sidenote"), function (x) { x.remove(); });
+    Array.prototype.forEach.call(copy.querySelectorAll(".headerlink, .backrefs, button, script, .sidenote, .widget"), function (x) { x.remove(); });
     Array.prototype.forEach.call(copy.querySelectorAll("[id]"), function (x) { x.removeAttribute("id"); });
     Array.prototype.forEach.call(copy.querySelectorAll("a"), function (x) { x.replaceWith.apply(x, Array.prototype.slice.call(x.childNodes)); });
     return copy.matches("figure") ? copy.outerHTML.replace(/ id="[^"]*"/, "") : copy.innerHTML;
