@@ -42,7 +42,8 @@ class cell_caption(nodes.Part, nodes.TextElement):
     """First child of a code cell's source.
 
     Attributes: `kind` (a tag: export, starter, solution, grade), and for exported cells
-    the `path` of the module and the `anchor` in it, empty for others.
+    the `path` of the module and the `anchor` in it, empty for others. The text, and for
+    a starter a literal: the command that begins its exercise.
     """
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from bookbuild.errors import Problem
     from bookbuild.exercise.parse import Exercise
 
+COMMAND = "bookbuild exercise"
 ACTIONS = ("list", "start", "check", "watch", "hint", "solution")
 EPILOG = """\
 actions:

@@ -11,12 +11,12 @@ from typing import Any
 
 from bookbuild.book import Book
 from bookbuild.errors import BookError, ConfigError, Problem, did_you_mean
+from bookbuild.exercise import COMMAND
 from bookbuild.exercise.grading import Job, Outcome, Piece, run
 from bookbuild.exercise.parse import Exercise, exercises
 from bookbuild.files import write_atomic
 
 FOLDER = "exercises"
-COMMAND = "bookbuild exercise"
 WIDTH = 86
 
 

@@ -63,7 +63,21 @@ def _facts(app: Sphinx, chapter: Chapter) -> list[tuple[str, list[nodes.Node]]]:
         facts.append(("Used by", _links(app, chapter, tuple(users))))
     if chapter.code_cells:
         facts.append(("Time", [nodes.Text(_time(book, chapter))]))
+        if app.builder.name == "html":
+            facts.append(("Notebook", _notebooks(chapter)))
     return facts
+
+
+def _notebooks(chapter: Chapter) -> list[nodes.Node]:
+    """Links to the chapter as a notebook, to run and to read."""
+    up = "../" * chapter.name.count("/") + "_notebooks/"
+    return [
+        nodes.reference("", "to run", refuri=f"{up}{chapter.name}.ipynb"),
+        nodes.Text(", "),
+        nodes.reference(
+            "", "with outputs", refuri=f"{up}executed/{chapter.name}.ipynb"
+        ),
+    ]
 
 
 def needed(book: Book, chapter: Chapter) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from sphinx.application import Sphinx
 from sphinx.util.osutil import relative_uri
 from sphinx.writers.html5 import HTML5Translator
 
+from bookbuild.exercise import COMMAND
 from bookbuild.nodes import cell_caption
 from bookbuild.site.state import chapter_of
 from bookbuild.tangle import sections
@@ -24,7 +25,12 @@ def mark(app: Sphinx, doctree: nodes.document) -> None:
     if chapter is None:
         return
     anchors = {s.cell.index: s.marker.rpartition("#")[2] for s in sections(chapter)}
-    for cell in doctree.findall(nodes.container):
+    label = ""
+    for cell in doctree.findall(nodes.Element):
+        if cell.tagname.startswith("exercise_"):
+            label = cell.get("label", "")
+        if not isinstance(cell, nodes.container):
+            continue
         if cell.get("nb_element") != "cell_code" or not cell.children:
             continue
         source = cell.children[0]
@@ -42,7 +48,11 @@ def mark(app: Sphinx, doctree: nodes.document) -> None:
             source.insert(0, caption)
         for kind, text in KINDS.items():
             if f"tag_{kind}" in cell["classes"]:
-                source.insert(0, cell_caption("", text, kind=kind, path="", anchor=""))
+                caption = cell_caption("", text, kind=kind, path="", anchor="")
+                if kind == "starter" and label:
+                    command = nodes.literal("", f"{COMMAND} start {label}")
+                    caption += [nodes.Text(" "), command]
+                source.insert(0, caption)
 
 
 def source_page(path: str) -> str:

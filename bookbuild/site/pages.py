@@ -91,6 +91,8 @@ def context(
         )
     if chapter and chapter.code_cells:
         context["notebook_uri"] = relative(f"_notebooks/{chapter.name}.ipynb", 1)
+        executed = f"_notebooks/executed/{chapter.name}.ipynb"
+        context["executed_uri"] = relative(executed, 1)
     if chapter:
         context["description"] = chapter.summary
     body = UNSTYLED.sub(r"\1", context.get("body", "")).replace("<span></span>", "")

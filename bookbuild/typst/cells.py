@@ -85,7 +85,10 @@ class Cells(Writer):
             if caption["path"]:
                 options.append(f"path: {string(caption['path'])}")
             else:
-                options.append(f"note: {string(caption.astext())}")
+                note, *command = caption.children
+                options.append(f"note: {string(note.astext())}")
+                if command:
+                    options.append(f"command: {string(command[-1].astext())}")
         for block in node.findall(nodes.literal_block):
             self._code(block, size, ", ".join(options))
 
