@@ -1,4 +1,4 @@
-# Generated from book/foundations/pretrained_weights.md; do not edit (2372d244f761)
+# Generated from book/foundations/pretrained_weights.md; do not edit (7b7008975ec3)
 """Read and write safetensors and the Hugging Face layout of GPT-2, with equal logits
 and hardly more memory than the model fills.
 """
@@ -133,7 +133,7 @@ def read_header(path: Path) -> dict[str, Entry]:
         raise ValueError(
             f"{path} is not a whole safetensors file ({error}); fetch it or "
             "write it again"
-        ) from error
+        ) from None
     return entries
 
 
