@@ -1,7 +1,7 @@
 """Check live figures: the script, the data and the picture that each `{widget}` names.
 
-A widget is a script of the book, `book/_static/widgets/NAME.js`. On the site it stands in
-the place of a figure that a cell draws, and works on a value that a cell glues. On
+A widget is a script of the book, `book/_static/widgets/NAME.js`. On the site it stands
+in the place of a figure that a cell draws, and works on a value that a cell glues. On
 paper, in the e-book, in notebooks and without JavaScript the figure stays.
 """
 

@@ -59,6 +59,7 @@ CASES = [
     ("```python\n{ref}`x`\n(a)=\n```", "```python\n{ref}`x`\n(a)=\n```"),
     ("```{code-block} bash\nls\n```", "```bash\nls\n```"),
     ("```{bibliography}\n```", ""),
+    ("```{widget} w\n:data: d\n:figure: f\n```", ""),
     (
         "```{exercise-start} Try\n:label: ex-x\n```\nDo.\n```{exercise-end}\n```",
         "### Exercise 1.3: Try\n\nDo.",

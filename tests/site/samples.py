@@ -22,10 +22,14 @@ def printed(text: str) -> dict[str, Any]:
 PICTURE = (SAMPLE / "loss.svg").read_text(encoding="utf-8")
 PREFIX = "application/papermill.record/"
 GLUED = {"name": "attending-pairs", "mime_prefix": PREFIX}
+STEPS = {"name": "counting-steps", "mime_prefix": PREFIX}
 OUTPUTS = {
     "print(count(": printed("Counter({('a', 'b'): 2})\n"),
     "draw()": shown({"image/svg+xml": [PICTURE], "text/plain": ["<Figure>"]}),
     'print("-"': printed("-" * 100 + "\n"),
+    'glue("counting-steps"': shown(
+        {PREFIX + "text/plain": repr(["a b", "b </script> a"])}, scrapbook=STEPS
+    ),
     "from bookbuild.notebook": shown({PREFIX + "text/plain": "2"}, scrapbook=GLUED),
 }
 

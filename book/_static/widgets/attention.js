@@ -39,7 +39,8 @@
     function choice(legend, name, labels, choose) {
       const group = make("fieldset", { class: `choice choice-${name}` }, make("legend", {}, legend));
       labels.forEach((label, i) => {
-        const input = make("input", { type: "radio", name: `attention-${name}`, value: i, change: () => pick(() => choose(i)) });
+        const change = () => pick(() => choose(i));
+        const input = make("input", { type: "radio", name: `attention-${name}`, value: i, change });
         group.append(make("label", {}, input, make("span", { class: "choice-label" }, label)));
       });
       return group;
@@ -108,8 +109,9 @@
       heat.setAttribute("aria-valuetext", degree.textContent);
       inputs(tokens).forEach((input, i) => {
         const label = input.parentNode;
+        const hidden = causal.checked && i > reader;
         label.querySelector(".choice-label").textContent = story.words[i];
-        label.querySelector(".choice-weight").textContent = causal.checked && i > reader ? "–" : brief(matrix[reader][i]);
+        label.querySelector(".choice-weight").textContent = hidden ? "–" : brief(matrix[reader][i]);
         label.classList.toggle("reader", i === reader);
         paint(label, matrix[reader][i]);
       });

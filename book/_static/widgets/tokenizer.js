@@ -31,10 +31,11 @@
     const names = new Map(Object.entries(data.special).map(([name, id]) => [id, name]));
 
     // Words as lists of byte ids. A special token is a word of one id, in no merge.
+    const byteIds = (word) => Array.from(encoder.encode(word), (byte) => byteId.get(byte));
+    const plain = (text) => (text.match(split) || []).map(byteIds);
     function words(text, allowed) {
-      const parts = allowed ? text.split(special) : [text];
-      return parts.flatMap((part, i) => i % 2 ? [[data.special[part]]]
-        : (part.match(split) || []).map((word) => Array.from(encoder.encode(word), (byte) => byteId.get(byte))));
+      const parts = allowed ? text.split(special) : [text]; // text, name, text…
+      return parts.flatMap((part, i) => i % 2 ? [[data.special[part]]] : plain(part));
     }
 
     // The id that the pair learned earliest becomes.
@@ -76,18 +77,25 @@
     return { examples: data.examples, special: [...names.values()], steps, encode, bytes, decode, pair };
   }
 
+  const hexadecimal = (number, digits) => number.toString(16).toUpperCase().padStart(digits, "0");
+
   // A token so that everything in it can be seen.
   function visible(text) {
     const shown = text.replace(/ /g, "␣").replace(/\n/g, "↵").replace(/\t/g, "⇥")
-      .replace(/[\p{C}\p{Z}]/gu, (c) => "U+" + c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0"));
+      .replace(/[\p{C}\p{Z}]/gu, (c) => "U+" + hexadecimal(c.codePointAt(0), 4));
     return /^\p{M}/u.test(shown) ? "◌" + shown : shown;
   }
 
   function mount(host, model, make) {
     const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
-    const area = make("textarea", { id: "tokenizer-text", rows: 2, maxlength: 400, spellcheck: "false", dir: "auto", input: read });
+    const area = make("textarea", {
+      id: "tokenizer-text", rows: 2, maxlength: 400, spellcheck: "false", dir: "auto", input: read,
+    });
     const allow = make("input", { type: "checkbox", change: read });
-    const slider = make("input", { type: "range", min: 0, step: 1, "aria-label": "Merges applied", input: () => show(slider.valueAsNumber) });
+    const slider = make("input", {
+      type: "range", min: 0, step: 1, "aria-label": "Merges applied",
+      input: quiet(() => slider.valueAsNumber),
+    });
     const said = make("p", { class: "widget-said", "aria-live": "polite" });
     const list = make("ol", { class: "tokens", "aria-label": "Tokens" });
     const counts = make("dl", { class: "token-counts" });
@@ -97,20 +105,27 @@
     function button(label, click) {
       return make("button", { type: "button", click }, label);
     }
-    const quiet = (move) => () => { stop(); show(move()); };
+    function example([label, text]) {
+      return button(label, () => { area.value = text; read(); });
+    }
+    function quiet(move) {
+      return () => { stop(); show(move()); };
+    }
 
     host.setAttribute("role", "group");
     host.setAttribute("aria-label", "Tokenizer playground");
     host.append(
       make("label", { for: area.id }, "Your text"), area,
       make("div", { class: "widget-row", role: "group", "aria-label": "Examples" },
-        ...Object.entries(model.examples).map(([label, text]) => button(label, () => { area.value = text; read(); }))),
-      make("label", { class: "widget-check" }, allow, " allow special tokens: ", make("code", {}, model.special.join(" "))),
+        ...Object.entries(model.examples).map(example)),
+      make("label", { class: "widget-check" }, allow, " allow special tokens: ",
+        make("code", {}, model.special.join(" "))),
       make("div", { class: "widget-row token-steps" },
         button("First", quiet(() => 0)), button("Back", quiet(() => at - 1)), slider,
         button("Next", quiet(() => at + 1)), button("Last", quiet(() => states.length - 1)), play),
       said, list, counts,
-      make("p", { class: "widget-note" }, "A box is a token: its text, its id, its bytes in hexadecimal. No merge crosses a gap."));
+      make("p", { class: "widget-note" },
+        "A box is a token: its text, its id, its bytes in hexadecimal. No merge crosses a gap."));
 
     function read() {
       stop();
@@ -139,29 +154,36 @@
       at = Math.max(0, Math.min(states.length - 1, step));
       slider.value = at;
       const { words, id } = states[at];
-      let hue = 0;
-      list.replaceChildren(...words.flatMap((ids) => ids.map((token, i) => box(token, i === ids.length - 1, hue++ % 3, token === id))));
+      let number = 0;
+      list.replaceChildren(...words.flatMap((ids) => ids.map((token, i) => {
+        const last = i === ids.length - 1 ? " last" : "", made = token === id ? " made" : "";
+        return box(token, `token hue-${number++ % 3}${last}${made}`);
+      })));
       said.replaceChildren(...sentence(words, id));
       slider.setAttribute("aria-valuetext", `${at} of ${states.length - 1}`);
       count(words);
     }
 
-    function box(id, last, hue, made) {
-      return make("li", { class: `token hue-${hue}${last ? " last" : ""}${made ? " made" : ""}`, "data-id": id },
-        make("bdi", {}, visible(model.decode(id))), make("b", {}, String(id)), make("small", {}, hex(id)));
+    const spelled = (id) => make("bdi", {}, visible(model.decode(id)));
+    const code = (id) => make("code", {}, spelled(id));
+    function box(id, classes) {
+      const bytes = model.bytes(id).map((byte) => hexadecimal(byte, 2)).join(" ");
+      return make("li", { class: classes, "data-id": id },
+        spelled(id), make("b", {}, String(id)), make("small", {}, bytes));
     }
-    const hex = (id) => model.bytes(id).map((byte) => byte.toString(16).toUpperCase().padStart(2, "0")).join(" ");
-    const code = (id) => make("code", {}, make("bdi", {}, visible(model.decode(id))));
 
     function sentence(words, id) {
+      if (states.length === 1) return ["No merge of this vocabulary applies."];
       const start = `Merge ${at} of ${states.length - 1}: `;
-      if (id === null) return [states.length === 1 ? "No merge applies: every token is a byte." : start + "every token is a byte."];
+      if (id === null) return [start + "the bytes, before any merge."];
       const [a, b] = model.pair(id), times = words.flat().filter((token) => token === id).length;
-      return [start, code(a), " and ", code(b), ` become token ${id}, `, code(id), times === 1 ? "." : `, ${times} times.`];
+      const end = times === 1 ? "." : `, ${times} times.`;
+      return [start, code(a), " and ", code(b), ` become token ${id}, `, code(id), end];
     }
 
     function count(words) {
-      const ids = words.flat(), bytes = ids.reduce((sum, id) => sum + model.bytes(id).length, 0);
+      const ids = words.flat();
+      const bytes = ids.reduce((sum, id) => sum + model.bytes(id).length, 0);
       const each = ids.length ? (bytes / ids.length).toFixed(2) : "–";
       const rows = { characters: [...area.value].length, bytes, tokens: ids.length, "bytes per token": each };
       counts.replaceChildren(...Object.entries(rows).map(([name, value]) =>
