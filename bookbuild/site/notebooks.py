@@ -9,6 +9,9 @@ from bookbuild.chapter import Cell, Chapter
 from bookbuild.site.markdown import GLUED, Context, convert
 from bookbuild.site.numbers import targets
 
+FOLDED = frozenset(
+    {"hide-input", "hide-cell", "remove-input", "remove-cell", "solution"}
+)
 INSTALL = """\
 # On Colab this installs the book's package; elsewhere run `pip install .` once.
 import sys
@@ -53,6 +56,7 @@ class Exporter:
                     f"cell-{cell.index}",
                     cell.source,
                     data["outputs"] if outputs else [],
+                    metadata(cell),
                 )
             )
             caption = _caption(cell, context)
@@ -92,12 +96,24 @@ def _markdown(identity: str, text: str) -> dict[str, Any]:
     }
 
 
-def _code(identity: str, text: str, outputs: list[Any]) -> dict[str, Any]:
+def metadata(cell: Cell) -> dict[str, Any]:
+    """What Jupyter reads: which cells may fail, and which are folded."""
+    found: dict[str, Any] = {}
+    if "raises-exception" in cell.tags:
+        found["tags"] = ["raises-exception"]
+    if FOLDED & set(cell.tags):
+        found["jupyter"] = {"source_hidden": True}
+    return found
+
+
+def _code(
+    identity: str, text: str, outputs: list[Any], metadata: dict[str, Any] | None = None
+) -> dict[str, Any]:
     shown = [o for o in outputs if not _is_glue(o)]
     return {
         "cell_type": "code",
         "id": identity,
-        "metadata": {},
+        "metadata": metadata or {},
         "execution_count": None,
         "outputs": shown,
         "source": text.splitlines(True),

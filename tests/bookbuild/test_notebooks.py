@@ -180,6 +180,28 @@ def test_notebooks_are_valid_and_stand_alone(make_book: Callable[..., Path]) -> 
     assert (folder / "part" / "a.ipynb").read_bytes() == before
 
 
+def test_cells_that_fail_do_not_stop_a_run_and_folded_ones_stay_folded(
+    make_book: Callable[..., Path],
+) -> None:
+    text = page(
+        code("1 / 0", "raises-exception"),
+        code("x = 1", "hide-input"),
+        code("x = 2", "solution"),
+        code("x = 3", "export"),
+    )
+    book = load(make_book({"part/a": text}))
+    chapter = book.chapter("part/a")
+    path = book.build / "executed" / "part" / "a.ipynb"
+    path.parent.mkdir(parents=True)
+    done = [{"execution_count": 1, "outputs": []} for _ in chapter.code_cells]
+    path.write_text(notebook(chapter, done))
+    made = nbformat.read(render.notebooks(book) / "part" / "a.ipynb", as_version=4)
+    _, *cells = [cell for cell in made.cells if cell.cell_type == "code"]
+    folded = {"jupyter": {"source_hidden": True}}
+    failing = {"tags": ["raises-exception"]}
+    assert [dict(cell.metadata) for cell in cells] == [failing, folded, folded, {}]
+
+
 def test_a_clean_notebook_runs(make_book: Callable[..., Path]) -> None:
     from nbclient import NotebookClient
 
