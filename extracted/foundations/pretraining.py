@@ -1,4 +1,4 @@
-# Generated from book/foundations/pretraining.md; do not edit (5b2c728010a0)
+# Generated from book/foundations/pretraining.md; do not edit (b90695ed6579)
 """A training loop that evaluates, logs, survives a kill and resumes to the bit; and the
 book's GPT, trained with it.
 """
@@ -665,10 +665,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     shape = replace(preset, vocab_size=V, max_seq_len=T)
 
     def build(**changes: Any) -> Trainer:
-        names = [field.name for field in fields(TrainConfig)]
-        options = {name: given[name] for name in names} | changes
+        options = {f.name: given[f.name] for f in fields(TrainConfig)}
         return build_run(
-            out, tokenizer, TrainConfig(**options), shape=shape,
+            out, tokenizer, TrainConfig(**options | changes), shape=shape,
             batch_size=args.batch_size, out=None if changes else out,
         )
 
