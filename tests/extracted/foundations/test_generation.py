@@ -294,7 +294,7 @@ def test_streaming_gives_the_text_and_no_half_characters() -> None:
 
 def test_a_snowman_is_streamed_whole() -> None:
     watch = TextStream(BYTES)
-    assert [watch.feed(i) for i in "☃".encode()] == ["", "", "☃"]
+    assert [watch.feed(i) for i in BYTES.encode("☃")] == ["", "", "☃"]
 
 
 def test_dropout_is_off_and_the_mode_comes_back() -> None:
