@@ -187,6 +187,7 @@ def test_a_widget_without_a_name_is_found_without_a_build(make: Make) -> None:
         f"{code('glue(f' + chr(34) + '{name}-data' + chr(34) + ', 1)')}\n"
         f"{WIDGET.replace('sum-data', 'computed-data')}",
     ],
+    ids=["ticks", "colons", "shown as code", "computed name"],
 )
 def test_the_check_finds_nothing_in_what_is_right(make_book: Make, piece: str) -> None:
     root = make_book({"part/a": page(*CELLS, piece)})
@@ -205,6 +206,7 @@ def test_the_check_finds_nothing_in_what_is_right(make_book: Make, piece: str) -
         ("{1, 2}", "Object of type set is not JSON serializable"),
         ("<Vocabulary>", "invalid syntax"),
     ],
+    ids=["none", "tensor", "nan", "infinity", "set", "object"],
 )
 def test_data_that_no_page_can_hold(make: Make, data: str, reason: str) -> None:
     [problem] = told(lambda: html(make(data=data)))
