@@ -157,6 +157,14 @@ def test_search_finds_text_from_any_page(go: Any) -> None:
     page.wait_for_url("**/part/attending.html*")
 
 
+def test_search_shows_formulas_as_they_look(go: Any) -> None:
+    page = go("search")
+    page.get_by_role("searchbox").fill("text of four words")
+    found = page.locator(".search-results a").first
+    found.wait_for()
+    assert "as n−1 says" in found.inner_text()
+
+
 def test_search_ranks_titles_first_and_says_when_there_is_nothing(go: Any) -> None:
     page = go("search")
     box = page.get_by_role("searchbox")
