@@ -108,6 +108,12 @@ def serve(run: Run, arguments: list[str]) -> None:
 
 
 @task
+def zip(run: Run, arguments: list[str]) -> None:
+    """Put the site into one ZIP file, to unpack and read without a network."""
+    run("bookbuild", "zip", *arguments)
+
+
+@task
 def pdf(run: Run, arguments: list[str]) -> None:
     """Typeset the printed book."""
     run("bookbuild", "pdf", *arguments)

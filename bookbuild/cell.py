@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from textwrap import dedent
 from typing import Any, Protocol
 
@@ -62,8 +63,13 @@ class Cell:
     def tree(self) -> ast.Module:
         """The syntax tree, lines counted within the cell; magics are blanked out.
 
-        An exported cell may hold no magic. Raises `SyntaxError`.
+        An exported cell may hold no magic. Raises `SyntaxError`. It is parsed once: do
+        not change the tree.
         """
+        return self._tree
+
+    @cached_property
+    def _tree(self) -> ast.Module:
         try:
             return ast.parse(self.source)
         except SyntaxError:

@@ -12,6 +12,7 @@ from bookbuild.errors import Problem, did_you_mean
 
 WIDTH = 79
 BIBLIOGRAPHY = "book/references.bib"
+ENTRY = re.compile(r"^\s*@\w+\{\s*([^,\s]+)\s*,", re.MULTILINE)
 LABELS = [
     re.compile(r"\s*\(([^()\s]+)\)=\s*$"),
     re.compile(r"\s*:(?:label|name):\s*(\S+)\s*$"),
@@ -111,12 +112,17 @@ def _references_text(book: Book) -> str:
 
 
 def _keys(book: Book) -> set[str]:
-    pattern = r"^\s*@\w+\{\s*([^,\s]+)\s*,"
-    return set(re.findall(pattern, _references_text(book), re.MULTILINE))
+    return {found[1] for found in ENTRY.finditer(_references_text(book))}
 
 
 def _bibliography(book: Book) -> Iterator[Problem]:
+    """Entries that stop the reading of those after them, and what is not printed."""
+    lines: dict[str, int] = {}
     for line, text in enumerate(_references_text(book).split("\n"), 1):
+        entry = ENTRY.match(text)
+        if entry and lines.setdefault(entry[1], line) != line:
+            message = f"{entry[1]!r} stands at line {lines[entry[1]]} already"
+            yield Problem(BIBLIOGRAPHY, line, message, "keep one of the two")
         if re.search(r"(?<!\\)\$", text):
             message, hint = "a formula here is printed as TeX", "use Unicode, as in n²"
             yield Problem(BIBLIOGRAPHY, line, message, hint)

@@ -1,4 +1,4 @@
-"""A reader's machine: the project installed from its wheel, notebooks far from the book.
+"""A reader's machine: the project installed from its wheel, a notebook run elsewhere.
 
 The wheel is built from a copy of what is committed and installed in a fresh environment
 that sees the packages of this one, but nothing of the repository.

@@ -158,8 +158,8 @@ def test_nox_has_a_session_for_each_task() -> None:
     )
     assert listing.returncode == 0, listing.stderr
     found = dict(re.findall(r"^([*-] \w+) -> (\S.*)$", listing.stdout, re.MULTILINE))
-    tasks = ["tests", "execute", "accept", "tangle", "check", "serve", "pdf", "epub"]
-    tasks += ["notebooks", "bench"]
+    tasks = ["tests", "execute", "accept", "tangle", "check", "serve", "zip", "pdf"]
+    tasks += ["epub", "notebooks", "bench"]
     assert list(found) == ["* book", *(f"- {task}" for task in tasks)]
 
 

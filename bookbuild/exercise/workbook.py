@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from bookbuild.exercise.parse import Exercise, exercises
 from bookbuild.files import write_atomic
 
 FOLDER = "exercises"
+AS_IT_IS = re.compile(r"[-*] |\d+\. |\||```|:::|\$\$|  ")
 WIDTH = 86
 
 
@@ -257,10 +259,7 @@ def filled(text: str) -> str:
     """Prose broken at `WIDTH`; lists, tables, formulas and code as they are."""
     paragraphs = []
     for paragraph in text.split("\n\n"):
-        kept = any(
-            line.startswith(tuple("-*|`:$ 0123456789"))
-            for line in paragraph.split("\n")
-        )
+        kept = any(AS_IT_IS.match(line) for line in paragraph.split("\n"))
         paragraphs.append(paragraph if kept else textwrap.fill(paragraph, WIDTH))
     return "\n\n".join(paragraphs)
 

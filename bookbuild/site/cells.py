@@ -28,7 +28,7 @@ def mark(app: Sphinx, doctree: nodes.document) -> None:
     label = ""
     for cell in doctree.findall(nodes.Element):
         if cell.tagname.startswith("exercise_"):
-            label = cell.get("label", "")
+            label = cell.get("label", label)
         if not isinstance(cell, nodes.container):
             continue
         if cell.get("nb_element") != "cell_code" or not cell.children:

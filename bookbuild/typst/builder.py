@@ -18,6 +18,7 @@ from bookbuild.files import write_atomic
 from bookbuild.site.state import book_of
 from bookbuild.typst.assembly import Assembly
 from bookbuild.typst.base import Page
+from bookbuild.typst.forked import spread
 from bookbuild.typst.formulas import convert
 from bookbuild.typst.markup import Formula
 from bookbuild.typst.writer import TypstTranslator
@@ -109,7 +110,7 @@ class TypstBuilder(Builder):
             self._resolve(name, tree)
         del self.env.get_doctree
         self._survey(trees)
-        pages = [self._page(book, name, tree) for name, tree in trees.items()]
+        pages = spread(lambda name: self._page(book, name, trees[name]), trees)
         problems = [problem for page in pages for problem in page.problems]
         problems += _lost(pages)
         converted: dict[Formula, str] = {}

@@ -706,3 +706,18 @@ def test_the_command_line(make: Make, capsys: pytest.CaptureFixture[str]) -> Non
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=300))
 def test_filling_changes_only_spaces(text: str) -> None:
     assert filled(text).split() == text.split()
+
+
+def test_prose_is_filled_and_the_rest_kept() -> None:
+    prose = (
+        "Write a function of " + "words " * 20 + "with\n`code` and\n$x$ and\n3 numbers."
+    )
+    assert all(len(line) <= 86 for line in filled(prose).split("\n"))
+    assert "with `code` and $x$" in " ".join(filled(prose).split("\n"))
+    for kept in (
+        "- one\n- two",
+        "1. one\n2. two",
+        "| a | b |\n| c | d |",
+        "```\na\nb\n```",
+    ):
+        assert filled(kept) == kept

@@ -48,6 +48,15 @@ def test_a_formula_in_the_bibliography(make_book: MakeBook) -> None:
     assert problem.message == "a formula here is printed as TeX"
 
 
+def test_an_entry_that_stands_twice_in_the_bibliography(make_book: MakeBook) -> None:
+    root = make_book({"part/a": page()})
+    text = "@book{a,\n  title = {A}\n}\n@book{b}\n@misc{a,\n  title = {B}\n}\n"
+    (root / "book" / "references.bib").write_text(text)
+    (problem,) = check(load(root))
+    assert (problem.path, problem.line) == ("book/references.bib", 5)
+    assert problem.message == "'a' stands at line 1 already"
+
+
 def test_everything_that_is_defined_may_be_named(problems: Check) -> None:
     figure = {"figure": {"name": "fig-a"}, "image": {"alt": "A line."}}
     assert not problems(

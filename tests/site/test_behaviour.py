@@ -1,5 +1,6 @@
 """What the pages do: questions, folds, previews, search, colours, paper, no script."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,14 @@ def test_search_finds_text_from_any_page(go: Any) -> None:
     page.wait_for_url("**/part/attending.html*")
 
 
+def test_search_shows_formulas_as_they_look(go: Any) -> None:
+    page = go("search")
+    page.get_by_role("searchbox").fill("text of four words")
+    found = page.locator(".search-results a").first
+    found.wait_for()
+    assert "as n−1 says" in found.inner_text()
+
+
 def test_search_ranks_titles_first_and_says_when_there_is_nothing(go: Any) -> None:
     page = go("search")
     box = page.get_by_role("searchbox")
@@ -189,12 +198,17 @@ def test_an_exported_cell_leads_to_its_module_and_back(go: Any) -> None:
     )
 
 
-def test_the_card_tells_the_facts_and_the_map_where_you_are(go: Any) -> None:
+def test_the_card_tells_the_facts_and_the_map_where_you_are(
+    go: Any, sample: Path
+) -> None:
     page = go("part/attending")
     facts = page.locator(".build-facts").inner_text()
     assert "extracted.part.attending" in facts
     assert "Needs" in facts and "Counting" in facts
     assert "12 s on 2 CPU cores" in facts
+    for link in page.locator(".build-facts a[href$='.ipynb']").all():
+        target = Path(sample, "part", link.get_attribute("href"))
+        assert target.resolve().is_file()
     squares = page.locator(".here-map a")
     assert [s.get_attribute("aria-current") for s in squares.all()] == [None, "page"]
     assert squares.first.get_attribute("class") == "needed"
@@ -253,8 +267,9 @@ def test_the_end_of_a_page(go: Any, sample: Path) -> None:
     page = go("part/counting")
     edit = page.get_by_text("Edit this page").get_attribute("href")
     assert edit == "https://example.org/book/edit/main/book/part/counting.md"
-    notebook = page.get_by_text("Download this chapter").get_attribute("href")
-    assert (sample / "part" / notebook).resolve().is_file()
+    for text in ("Download this chapter", "with its outputs"):
+        notebook = page.get_by_text(text).get_attribute("href")
+        assert (sample / "part" / notebook).resolve().is_file()
     page.locator("a[rel=next]").last.click()
     assert page.locator("h1").inner_text().endswith("Attending#")
 
@@ -265,6 +280,18 @@ def test_the_map_says_what_is_planned(go: Any) -> None:
     later = page.locator("dt", has_text="Later")
     assert later.locator("a").count() == 0
     assert later.locator(".planned").inner_text() == "planned"
+
+
+def test_an_exercise_names_the_command_that_begins_it(go: Any) -> None:
+    page = go("part/counting")
+    command = page.locator(".caption-starter code").first.inner_text()
+    assert re.fullmatch(r"bookbuild exercise start ex-[\w-]+", command)
+
+
+def test_a_figure_fills_the_width_of_a_phone(go: Any) -> None:
+    page = go("part/counting", width=390)
+    figure = page.locator("section > .cell figure").first.bounding_box()
+    assert (round(figure["x"]), round(figure["width"])) == (0, 390)
 
 
 def test_a_link_into_a_fold_opens_it(go: Any) -> None:

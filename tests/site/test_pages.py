@@ -1,5 +1,6 @@
 """What must hold for every page, in a real browser, opened as a file."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from urllib.parse import unquote, urlparse
 import pytest
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+SMALLEST = 7.5  # CSS pixels of a figure's smallest letters
+LETTERS = re.compile(r"translate\([^)]*\) scale\(([\d.]+) -[\d.]+\)")
+NATURAL = re.compile(r'<svg\b[^>]*?\bwidth="([\d.]+)pt"')
 
 
 class Visit:
@@ -92,6 +96,25 @@ def test_each_picture_says_what_it_shows_and_is_there(visit: Any, address: str) 
     for source, alt, width in pictures:
         assert alt and alt != Path(source).stem, f"{source} has no alt text"
         assert width > 0, f"{source} does not load"
+
+
+def test_the_lettering_of_figures_is_legible_on_a_phone(
+    visit: Any, address: str
+) -> None:
+    """Matplotlib's letters say their size; as shown at 400 px, none is tiny."""
+    page = visit(address, width=400).page
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    pictures = page.evaluate(
+        "[...document.querySelectorAll('figure img')].map("
+        "i => [i.src, i.getBoundingClientRect().width])"
+    )
+    for source, width in pictures:
+        text = Path(unquote(urlparse(source).path)).read_bytes().decode(errors="ignore")
+        points = [100 * float(s) for s in LETTERS.findall(text)]
+        natural = NATURAL.search(text)
+        if points and natural:
+            shown = min(points) * width / float(natural[1])
+            assert shown >= SMALLEST, f"{source}: letters of {shown:.1f} px"
 
 
 def test_each_link_within_the_site_leads_somewhere(visit: Any, address: str) -> None:
