@@ -18,6 +18,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from extracted.foundations.generation import SamplingParams, generate
 from extracted.foundations.gpt import GPT, GPTConfig
+from extracted.foundations.pretrained_weights import to_gpt2
 
 try:
     from llms_from_scratch.kv_cache.generate import generate_text_simple
@@ -42,31 +43,9 @@ def transformers_model(model: GPT) -> GPT2LMHeadModel:
             eos_token_id=0,
         )
     ).eval()
-    own = dict(model.named_parameters())
-    names = {
-        "transformer.wte.weight": "tokens.weight",
-        "transformer.wpe.weight": "positions.weight",
-        "transformer.ln_f.weight": "norm.weight",
-        "transformer.ln_f.bias": "norm.bias",
-    }
-    parts = {
-        "ln_1": "attention_norm",
-        "attn.c_attn": "attention.qkv",
-        "attn.c_proj": "attention.out",
-        "ln_2": "mlp_norm",
-        "mlp.c_fc": "mlp.up",
-        "mlp.c_proj": "mlp.down",
-    }
-    for layer in range(config.num_layers):
-        for theirs, ours in parts.items():
-            for kind in ("weight", "bias"):
-                name = f"transformer.h.{layer}.{theirs}.{kind}"
-                names[name] = f"blocks.{layer}.{ours}.{kind}"
-    with torch.no_grad():
-        for name, weight in peer.named_parameters():
-            source = own[names[name]]
-            turned = ".c_" in name and weight.dim() == 2
-            weight.copy_(source.T if turned else source)
+    weights = to_gpt2(model)
+    weights["lm_head.weight"] = weights["transformer.wte.weight"]
+    peer.load_state_dict(weights)
     return peer
 
 
