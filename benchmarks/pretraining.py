@@ -1,9 +1,10 @@
 """Tiny Shakespeare by characters on a CPU: the book's trainer beside nanoGPT.
 
 nanoGPT trains with the settings that its README gives for a CPU (4 layers, 4 heads,
-width 128, context 64, batch 12, 2,000 steps), then ours gets the same seconds of
-training with the same shape, context and batch. Both are judged on all windows of the
-held-out tenth, outside the clock. Needs a checkout of nanoGPT, whose `model.py` is
+width 128, context 64, batch 12, 2,000 steps), and ours for the same seconds with the
+same shape, context and batch. The two take turns, a tenth of a run each, so that a slow
+minute of the machine falls on both. Both are judged on all windows of the held-out
+tenth, outside the clock. Needs a checkout of nanoGPT, whose `model.py` is
 imported: `git clone https://github.com/karpathy/nanoGPT`, then
 `python benchmarks/pretraining.py --nanogpt nanoGPT`. The text comes from the folder
 that EXTRACTED_DATA names, or is downloaded.
@@ -110,35 +111,56 @@ def judge(logits: Callable[[Tensor], Tensor], held_out: Tensor) -> float:
     return total / count
 
 
-def follow(run: NanoRun | OurRun, held_out: Tensor) -> dict[str, Any]:
-    """Train to the end; seconds of training and the loss at each mark."""
-    seconds, curve = 0.0, []
-    for mark in range(1, MARKS + 1):
-        began = time.perf_counter()
-        run.run(run.steps * mark // MARKS)
-        seconds += time.perf_counter() - began
-        curve.append([round(seconds, 2), round(judge(run.logits, held_out), 4)])
-    return {"steps": run.steps, "seconds": digits(seconds), "curve": curve}
+def advance(run: NanoRun | OurRun, until: int) -> float:
+    """Train to step `until`; the seconds that it took."""
+    began = time.perf_counter()
+    run.run(until)
+    return time.perf_counter() - began
+
+
+def steps_for_ours(nano: NanoRun, ours: OurRun) -> int:
+    """Our steps in the time of nanoGPT's, from trials in turns, and a reserve."""
+    runs = (nano, ours)
+    for run in runs:  # the first steps are slower
+        run.run(20)
+    seconds = [
+        sum(turn)
+        for turn in zip(
+            *([advance(run, until) for run in runs] for until in range(60, 260, 40)),
+            strict=True,
+        )
+    ]
+    return int(0.97 * STEPS * seconds[0] / seconds[1])
 
 
 def one_seed(
     module: ModuleType, train: Tensor, held_out: Tensor, vocab: int, seed: int
 ) -> dict[str, Any]:
-    """nanoGPT first, then ours for no more seconds than it took."""
-    nano = follow(NanoRun(module, train, vocab, seed), held_out)
-    trial = OurRun(train, vocab, seed, steps=STEPS)
-    trial.run(20)  # not timed: the first steps are slower
-    began = time.perf_counter()
-    trial.run(120)
-    speed = 100 / (time.perf_counter() - began)
-    steps = int(0.95 * speed * nano["seconds"])
-    ours = follow(OurRun(train, vocab, seed, steps), held_out)
-    for name, found in (("nanoGPT", nano), ("ours", ours)):
-        found["validation_loss"] = found["curve"][-1][1]
-        progress(
-            f"seed {seed} {name}: {found['validation_loss']} in {found['seconds']} s"
-        )
-    return {"seed": seed, "nanogpt": nano, "ours": ours}
+    """Both runs in turns, with seconds of training and losses at each mark."""
+    peer = NanoRun(module, train, vocab, seed)
+    steps = steps_for_ours(peer, OurRun(train, vocab, seed, STEPS))
+    runs: dict[str, NanoRun | OurRun] = {
+        "nanogpt": NanoRun(module, train, vocab, seed),
+        "ours": OurRun(train, vocab, seed, steps),
+    }
+    seconds = dict.fromkeys(runs, 0.0)
+    curves: dict[str, list[list[float]]] = {name: [] for name in runs}
+    for mark in range(1, MARKS + 1):
+        for name, run in runs.items():
+            seconds[name] += advance(run, run.steps * mark // MARKS)
+        for name, run in runs.items():
+            loss = round(judge(run.logits, held_out), 4)
+            curves[name].append([round(seconds[name], 2), loss])
+    row: dict[str, Any] = {"seed": seed}
+    for name, run in runs.items():
+        row[name] = {
+            "steps": run.steps,
+            "seconds": digits(seconds[name]),
+            "validation_loss": curves[name][-1][1],
+            "curve": curves[name],
+        }
+        progress(f"seed {seed} {name}: {curves[name][-1]}")
+    return row
 
 
 def summary(rows: list[dict[str, Any]], name: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-# Generated from book/foundations/generation.md; do not edit (55c452b7b479)
+# Generated from book/foundations/generation.md; do not edit (61ac64f9a46d)
 """Text from a trained model, chosen token by token with a key-value cache, for many
 requests at once, each with its own seed, stop conditions and stream.
 """
@@ -387,6 +387,7 @@ def complete(
     return Completion(ids, logprobs, drawn, reason, text)
 
 
+# %% book/foundations/generation.md#generate
 def generate(
     model: GPT,
     prompts: Sequence[Sequence[int]],
@@ -428,6 +429,7 @@ def generate(
     return [results[i] for i in range(len(prompts))]
 
 
+# %% book/foundations/generation.md#stream
 def stream(
     model: GPT,
     prompt: Sequence[int],

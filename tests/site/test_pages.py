@@ -101,7 +101,10 @@ def test_each_picture_says_what_it_shows_and_is_there(visit: Any, address: str) 
 def test_the_lettering_of_figures_is_legible_on_a_phone(
     visit: Any, address: str
 ) -> None:
-    """Matplotlib's letters say their size; as shown at 400 px, none is tiny."""
+    """Matplotlib's letters say their size; as shown at 400 px, none is tiny.
+
+    A picture whose place a live figure has taken is not shown.
+    """
     page = visit(address, width=400).page
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     pictures = page.evaluate(
@@ -112,7 +115,7 @@ def test_the_lettering_of_figures_is_legible_on_a_phone(
         text = Path(unquote(urlparse(source).path)).read_bytes().decode(errors="ignore")
         points = [100 * float(s) for s in LETTERS.findall(text)]
         natural = NATURAL.search(text)
-        if points and natural:
+        if width and points and natural:
             shown = min(points) * width / float(natural[1])
             assert shown >= SMALLEST, f"{source}: letters of {shown:.1f} px"
 
