@@ -15,6 +15,7 @@ BIBLIOGRAPHY = "book/references.bib"
 ENTRY = re.compile(r"^\s*@\w+\{\s*([^,\s]+)\s*,", re.MULTILINE)
 LABELS = [
     re.compile(r"\s*\(([^()\s]+)\)=\s*$"),
+    re.compile(r"\s*\$\$\s*\(([^()\s]+)\)\s*$"),
     re.compile(r"\s*:(?:label|name):\s*(\S+)\s*$"),
     re.compile(r"\s*`{3,}\{quiz\}\s+(\S+)\s*$"),
 ]

@@ -79,9 +79,10 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     home = folder / "home"
     home.mkdir()
     found = Reader(home, python)
-    (own,) = found.run("-c", "import site; print(*site.getsitepackages())").split()[-1:]
+    # Debian's site.getsitepackages() names folders that a virtual environment lacks.
+    own = found.run("-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
     # Of a folder named here, Python reads no .pth: not that of an editable install.
-    (Path(own) / "others.pth").write_text("\n".join(others()) + "\n")
+    (Path(own.strip()) / "others.pth").write_text("\n".join(others()) + "\n")
     yield found
 
 

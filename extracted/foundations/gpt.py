@@ -1,4 +1,4 @@
-# Generated from book/foundations/gpt.md; do not edit (2051867737e2)
+# Generated from book/foundations/gpt.md; do not edit (9e6ef9be8898)
 """The GPT architecture from its parts, with embeddings, positions, pre-norm residual
 blocks, GPT-2's initialization, presets and counts of parameters and operations.
 """
@@ -163,10 +163,12 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """One layer of the residual stream, (B, T, C) -> (B, T, C)."""
 
+    attention_class: type[CausalSelfAttention] = FusedCausalSelfAttention
+
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(config.width, bias=config.bias)
-        self.attention = FusedCausalSelfAttention(config.attention)
+        self.attention = self.attention_class(config.attention)
         self.mlp_norm = nn.LayerNorm(config.width, bias=config.bias)
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
@@ -299,6 +301,54 @@ class SinusoidalGPT(GPT):
     """The same model with fixed waves for positions."""
 
     position_class = SinusoidalPositions
+
+
+# %% book/foundations/gpt.md#rotate
+def rotate(x: Tensor, positions: Tensor) -> Tensor:
+    """Turn the pairs (i, i + D/2) of x (B, H, T, D) by angles that grow with
+    `positions`, (T,) or (B, T).
+
+    Rotary position embedding, Su et al. (2021), in the layout of Llama.
+    """
+    waves = sinusoids(positions, x.shape[-1])
+    if positions.dim() == 2:
+        waves = waves.unsqueeze(1)  # (B, T, D) -> (B, 1, T, D)
+    sin, cos = waves.chunk(2, dim=-1)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+
+
+class RotaryAttention(FusedCausalSelfAttention):
+    """Self-attention whose scores depend on distances."""
+
+    def transform(
+        self, q: Tensor, k: Tensor, positions: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        q, k = super().transform(q, k, positions)
+        return rotate(q, positions), rotate(k, positions)
+
+
+class RotaryBlock(Block):
+    """A layer with rotary attention."""
+
+    attention_class = RotaryAttention
+
+
+class NoPositions(nn.Module):
+    """Adds nothing to the words."""
+
+    def __init__(self, max_seq_len: int, width: int) -> None:
+        super().__init__()
+
+    def forward(self, positions: Tensor) -> Tensor:
+        return torch.zeros((), device=positions.device)
+
+
+class RotaryGPT(GPT):
+    """The same model with rotary positions."""
+
+    block_class = RotaryBlock
+    position_class = NoPositions
 
 
 # %% book/foundations/gpt.md#flops_per_token

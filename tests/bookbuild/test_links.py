@@ -63,6 +63,7 @@ def test_everything_that_is_defined_may_be_named(problems: Check) -> None:
         "(sec-a)=\n## Section\n",
         code("glue('a-loss', 1)\nglue(\n    'a-gain', 2)", mystnb=figure),
         "```{math}\n:label: eq-a\nx\n```\n",
+        "$$\ny\n$$ (eq-b)\n\n{eq}`eq-b`",
         "```{quiz} quiz-a\n- [x] yes\n```\n",
         "```{exercise-start} Do it\n:label: ex-a\n```\n```{exercise-end}\n```\n",
         "```{solution-start} ex-a\n```\n```{solution-end}\n```\n",

@@ -11,16 +11,22 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig
+from transformers.models.llama.modeling_llama import (
+    LlamaRotaryEmbedding,
+    apply_rotary_pos_emb,
+)
 
 from extracted.foundations.gpt import (
     GPT,
     GPTConfig,
+    RotaryGPT,
     SinusoidalGPT,
     flops_per_token,
     gelu,
     gelu_tanh,
     layer_norm,
+    rotate,
     sinusoids,
 )
 
@@ -150,7 +156,29 @@ def test_padding_on_the_left_changes_nothing() -> None:
     assert torch.allclose(alone, together[:, 5:], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [GPT, SinusoidalGPT])
+def test_rotate_equals_transformers() -> None:
+    x = torch.randn(2, 3, 7, 16)
+    positions = torch.stack([torch.arange(7), torch.arange(40, 47)])
+    config = LlamaConfig(hidden_size=48, num_attention_heads=3, head_dim=16)
+    cos, sin = LlamaRotaryEmbedding(config)(x, positions)
+    expected, _ = apply_rotary_pos_emb(x, x, cos, sin)
+    assert torch.allclose(rotate(x, positions), expected, atol=1e-5)
+    assert torch.equal(rotate(x, positions[:1]), rotate(x, positions[0]))
+
+
+def test_rotary_logits_do_not_depend_on_where_a_text_begins() -> None:
+    model = RotaryGPT(TINY, generator=torch.Generator().manual_seed(0)).eval()
+    for weight in model.parameters():  # else attention hardly prefers anything
+        nn.init.normal_(weight)
+    ids, places = some_ids(1, 9), torch.arange(9)
+    with torch.no_grad():
+        moved = model(ids, positions=places + 100)
+        assert torch.allclose(model(ids), moved, atol=1e-3)
+        other = model(ids, positions=places * 2)
+    assert not torch.allclose(moved, other, atol=0.1)
+
+
+@pytest.mark.parametrize("kind", [GPT, SinusoidalGPT, RotaryGPT])
 def test_cached_equals_whole(kind: type[GPT]) -> None:
     model = kind(TINY, generator=torch.Generator().manual_seed(0)).eval()
     ids = some_ids(2, 12)
