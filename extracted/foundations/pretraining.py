@@ -1,4 +1,4 @@
-# Generated from book/foundations/pretraining.md; do not edit (b90695ed6579)
+# Generated from book/foundations/pretraining.md; do not edit (e49ebf941083)
 """A training loop that evaluates, logs, survives a kill and resumes to the bit; and the
 book's GPT, trained with it.
 """
@@ -444,11 +444,14 @@ def save_model(
 
 
 def load_model(
-    directory: str | Path, *, device: str = "cpu"
+    directory: str | Path,
+    *,
+    device: str = "cpu",
+    model_class: type[GPT] = GPT,
 ) -> tuple[GPT, Tokenizer]:
     """What `save_model` wrote; the model does not drop anything out."""
     config = json.loads(Path(directory, "config.json").read_text("utf-8"))
-    model = GPT(GPTConfig(**config))
+    model = model_class(GPTConfig(**config))
     load_weights(model, Path(directory, "model.safetensors"))
     return model.to(device).eval(), Tokenizer.load(directory)
 

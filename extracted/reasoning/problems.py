@@ -1,4 +1,4 @@
-# Generated from book/reasoning/problems.md; do not edit (02a09fab1371)
+# Generated from book/reasoning/problems.md; do not edit (6f997ebe985d)
 """Word problems whose every step can be checked, in splits that cannot leak, and a
 judge that knows when two answers are the same.
 """
@@ -21,7 +21,7 @@ LARGEST = 99  # of all numbers in a problem
 
 
 def compute(op: str, a: int, b: int) -> int:
-    """The whole number a op b; 0, which no quantity is, where there is none."""
+    """The whole number a op b; 0, which nothing here is, if there is none."""
     if op == "/":
         return a // b if a % b == 0 else 0
     return {"+": a + b, "-": a - b, "*": a * b}[op]
@@ -62,12 +62,16 @@ class Problem:
 
 
 # %% book/reasoning/problems.md#PEOPLE
-PEOPLE = "Ana Ben Eva Ida Kim Leo Lou Max Mia Sam Tom Zoe".split()
-THINGS = (
-    "apples pears nuts coins stones shells cards stamps beads rolls".split()
+PEOPLE = (
+    "Ana", "Ben", "Eva", "Ida", "Kim", "Leo", "Lou", "Max", "Mia", "Sam",
+    "Tom", "Zoe",
 )
-HOLDERS = "bags boxes jars baskets".split()
-OTHERS = "friends neighbours cousins children".split()
+THINGS = (
+    "apples", "pears", "nuts", "coins", "stones", "shells", "cards", "stamps",
+    "beads", "rolls",
+)
+HOLDERS = ("bags", "boxes", "jars", "baskets")
+OTHERS = ("friends", "neighbours", "cousins", "children")
 PHRASES = {
     "have": ("{hero} has {n} {unit}.", "{hero} starts with {n} {unit}."),
     "have*": (
@@ -341,10 +345,9 @@ def find_step(
     for place, step in enumerate(problem.steps):
         due = problem.operands(step)
         same = due == (a, b) or (op in "+*" and due == (b, a))
-        needed = {x for x in step.args if isinstance(x, str)}
-        if step.op == op and same and needed <= done - {str(place)}:
-            if str(place) not in done:
-                return place
+        ready = {x for x in step.args if isinstance(x, str)} <= done
+        if step.op == op and same and ready and str(place) not in done:
+            return place
     return None
 
 
