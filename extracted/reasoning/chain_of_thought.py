@@ -1,4 +1,4 @@
-# Generated from book/reasoning/chain_of_thought.md; do not edit (4a807ac5ae69)
+# Generated from book/reasoning/chain_of_thought.md; do not edit (1394587f038f)
 """The same model and examples trained on answers alone and on steps; why steps help,
 what in them helps, and how long a thought may be.
 """
@@ -7,7 +7,7 @@ what in them helps, and how long a thought may be.
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -304,3 +304,47 @@ def paired_p_value(first: Sequence[bool], second: Sequence[bool]) -> float:
     low = min(wins, n - wins)
     tail = sum(math.comb(n, k) for k in range(low + 1))
     return min(1.0, tail / 2 ** (n - 1) if n else 1.0)
+
+
+# %% book/reasoning/chain_of_thought.md#think_within
+def think_within(
+    model: GPT,
+    tokenizer: Tokenizer,
+    problems: Sequence[Problem],
+    budget: int,
+    *,
+    extend: int = 0,
+) -> list[Attempt]:
+    """Greedy attempts whose thoughts are cut after `budget` tokens.
+
+    So many times, `extend`, the end of each thought is replaced by a space,
+    where a further step can begin, and `budget` tokens more are allowed.
+    """
+    special, space = tokenizer.special_tokens, tokenizer.encode(" ")
+    heads = [
+        [*encode_question(tokenizer, p), special[THINK]] for p in problems
+    ]
+    texts = heads
+    params = SamplingParams(
+        max_new_tokens=budget, temperature=0.0, stop_ids=(special[END_THINK],)
+    )
+    for turn in range(extend + 1):
+        begun = [text + space for text in texts] if turn else texts
+        found = generate(model, begun, params)
+        texts = [
+            text + [i for i in completion.ids if i != special[END_THINK]]
+            for text, (completion,) in zip(begun, found, strict=True)
+        ]
+    forced = tokenizer.encode(f"{END_THINK}####", allowed_special="all")
+    texts = [text + forced for text in texts]
+    params = replace(
+        params, max_new_tokens=4, stop_ids=(special[END_OF_TEXT],)
+    )
+    found = generate(model, texts, params)
+    attempts = []
+    for problem, head, text, (end,) in zip(
+        problems, heads, texts, found, strict=True
+    ):
+        whole = replace(end, ids=text[len(head) - 1 :] + end.ids)
+        attempts.append(judge(tokenizer, problem, whole))
+    return attempts

@@ -1,4 +1,4 @@
-# Generated from book/reasoning/problems.md; do not edit (6f997ebe985d)
+# Generated from book/reasoning/problems.md; do not edit (7211217c07b9)
 """Word problems whose every step can be checked, in splits that cannot leak, and a
 judge that knows when two answers are the same.
 """
@@ -123,13 +123,13 @@ PHRASES = {
 REWORDED = PHRASES | {
     "have*": ("{hero} has {n} {unit} in each of {k} {holders}.",),
     "+": ("{hero} gets {n} more {unit} from {friend}.",),
-    "+*": ("{k} {others} give {hero} {n} {unit} each.",),
+    "+*": ("{hero} finds {n} {unit} in each of {k} {holders}.",),
     "-": ("{friend} gets {n} of the {unit} from {hero}.",),
-    "-*": ("{k} {others} get {n} {unit} each from {hero}.",),
+    "-*": ("{hero} loses {k} {holders} of {n} {unit}.",),
     "*": ("{hero} now has {n} times as many {unit}.",),
-    "/": ("{hero} keeps one of {n} equal shares and gives away the others.",),
-    "?": ("{hero} now has how many {unit}?",),
-    "?+": ("{hero} and {friend} together have how many {unit} now?",),
+    "/": ("{hero} keeps one of {n} equal shares.",),
+    "?": ("How many {unit} has {hero} now?",),
+    "?+": ("How many {unit} do {hero} and {friend} now have together?",),
 }
 
 
