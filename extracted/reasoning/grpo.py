@@ -1,4 +1,4 @@
-# Generated from book/reasoning/grpo.md; do not edit (af9e47d3dbd4)
+# Generated from book/reasoning/grpo.md; do not edit (9a1381816aeb)
 """Reinforcement learning from rewards that can be checked, built from parts that are
 tested one by one, and what happens when the wrong thing is paid.
 """
@@ -78,7 +78,7 @@ class Rollouts:
         return Rollouts(*parts, self.rewards[keep])
 
 
-def collect(
+def collect_rollouts(
     model: GPT,
     tokenizer: Tokenizer,
     problems: Sequence[Problem],
@@ -397,7 +397,7 @@ def train_grpo(
         batch = take(supply, config.num_problems)
         params = config.sampling(tokenizer, step)
         optimizer.set_rate(schedule(step - 1, config.iterations))
-        rollouts = collect(
+        rollouts = collect_rollouts(
             model, tokenizer, batch, params, reward=reward,
             num_samples=config.num_samples,
         )

@@ -19,7 +19,7 @@ from extracted.reasoning.grpo import (
     GRPOConfig,
     Rollouts,
     clipped_objective,
-    collect,
+    collect_rollouts,
     fixed_mean,
     group_advantages,
     grpo_loss,
@@ -81,7 +81,7 @@ def attempt(problem: Problem, text: str) -> Attempt:
 def test_recomputed_probabilities_are_those_drawn_from(changes: dict) -> None:
     model = tiny()
     params = SamplingParams(20, stop_ids=STOP, **changes)
-    batch = collect(model, BYTES, generate_problems(5), params, num_samples=3)
+    batch = collect_rollouts(model, BYTES, generate_problems(5), params, num_samples=3)
     lengths = {len(BYTES.encode(p.question)) for p in generate_problems(5)}
     assert len(lengths) > 1, "the case is empty without padding"
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_padding_changes_nothing() -> None:
 def test_first_token_is_predicted_at_the_end_of_the_question() -> None:
     model, params = tiny(), SamplingParams(6, stop_ids=STOP)
     problems = generate_problems(2)
-    batch = collect(model, BYTES, problems, params, num_samples=2)
+    batch = collect_rollouts(model, BYTES, problems, params, num_samples=2)
     for row, problem in enumerate([p for p in problems for _ in range(2)]):
         start = 1 + len(BYTES.encode(" " + problem.question))
         first = int(batch.counted[row].nonzero()[0])
