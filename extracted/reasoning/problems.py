@@ -1,6 +1,6 @@
-# Generated from book/reasoning/problems.md; do not edit (7211217c07b9)
-"""Word problems whose every step can be checked, in splits that cannot leak, and a
-judge that knows when two answers are the same.
+# Generated from book/reasoning/problems.md; do not edit (ede3a3106282)
+"""Word problems by the thousand, in splits that cannot leak, with solutions in steps
+and a checker that says which step is wrong.
 """
 
 # %% book/reasoning/problems.md#imports
