@@ -1,4 +1,4 @@
-# Generated from book/reasoning/chain_of_thought.md; do not edit (1394587f038f)
+# Generated from book/reasoning/chain_of_thought.md; do not edit (d118f5e8c0fe)
 """The same model and examples trained on answers alone and on steps; why steps help,
 what in them helps, and how long a thought may be.
 """
@@ -341,10 +341,8 @@ def think_within(
         params, max_new_tokens=4, stop_ids=(special[END_OF_TEXT],)
     )
     found = generate(model, texts, params)
-    attempts = []
-    for problem, head, text, (end,) in zip(
-        problems, heads, texts, found, strict=True
-    ):
-        whole = replace(end, ids=text[len(head) - 1 :] + end.ids)
-        attempts.append(judge(tokenizer, problem, whole))
-    return attempts
+    rows = zip(problems, heads, texts, found, strict=True)
+    return [
+        judge(tokenizer, p, replace(end, ids=text[len(head) - 1 :] + end.ids))
+        for p, head, text, (end,) in rows
+    ]
