@@ -1,4 +1,4 @@
-# Generated from book/reasoning/grpo.md; do not edit (9a1381816aeb)
+# Generated from book/reasoning/grpo.md; do not edit (e914d85cc24c)
 """Reinforcement learning from rewards that can be checked, built from parts that are
 tested one by one, and what happens when the wrong thing is paid.
 """
@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from extracted.foundations.data import pad_batch
 from extracted.foundations.generation import (
     SamplingParams,
     generate,
@@ -33,6 +32,8 @@ from extracted.foundations.pretraining import save_model
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.chain_of_thought import (
     Attempt,
+    Example,
+    collate,
     encode_question,
     judge,
     load_reasoner,
@@ -90,18 +91,16 @@ def collect_rollouts(
     """Sample `num_samples` attempts at each problem, and pay for them."""
     prompts = [encode_question(tokenizer, problem) for problem in problems]
     found = generate(model, prompts, params, num_samples=num_samples)
-    rows, drawn, starts, rewards = [], [], [], []
+    examples, drawn, rewards = [], [], []
     for problem, prompt, group in zip(problems, prompts, found, strict=True):
         for completion in group:
-            rows.append(prompt + completion.ids)
+            examples.append(Example(prompt, completion.ids))
             drawn += completion.drawn
-            starts.append(len(prompt))
             attempt = judge(tokenizer, problem, completion)
             rewards.append(reward(problem, attempt))
-    ids, mask = pad_batch(rows, pad_id=0)
-    places = torch.arange(1, ids.shape[1])
-    counted = mask[:, 1:] & (places >= torch.tensor(starts)[:, None])
-    old = torch.zeros(counted.shape)
+    inputs, targets, mask = collate(examples, pad_id=0)
+    ids = torch.cat([inputs[:, :1], targets], dim=1)
+    counted, old = mask.bool(), torch.zeros(mask.shape)
     old[counted] = torch.tensor(drawn)
     device = next(model.parameters()).device
     groups = torch.tensor(rewards, device=device).view(len(problems), -1)

@@ -3,6 +3,7 @@
 import itertools
 import random
 import re
+from pathlib import Path
 
 import pytest
 import sympy
@@ -150,7 +151,7 @@ def test_two_equal_steps_are_two_steps() -> None:
     assert check_rationale(twice, " 2+2=4. 2+2=4. 2+2=4.").steps == (True, True, False)
 
 
-def test_the_tokenizer_cuts_words_whole_and_digits_apart(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_the_tokenizer_cuts_words_whole_and_digits_apart(tmp_path: Path) -> None:
     train_problem_tokenizer(tmp_path)
     tokenizer = Tokenizer.load(tmp_path)
     for problem in generate_problems(50, "test") + generate_problems(50, "reworded"):
