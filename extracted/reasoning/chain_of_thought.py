@@ -1,4 +1,4 @@
-# Generated from book/reasoning/chain_of_thought.md; do not edit (d118f5e8c0fe)
+# Generated from book/reasoning/chain_of_thought.md; do not edit (f3c6808f1819)
 """The same model and examples trained on answers alone and on steps; why steps help,
 what in them helps, and how long a thought may be.
 """
@@ -167,7 +167,7 @@ class ExampleBatches(Iterator[tuple[Tensor, Tensor, Tensor]]):
 
 
 # %% book/reasoning/chain_of_thought.md#REASONER_CONFIG
-REASONER_CONFIG = TrainConfig(steps=1200, log_every=100, evaluate_every=0)
+REASONER_CONFIG = TrainConfig(steps=1800, log_every=100, evaluate_every=0)
 BATCH_SIZE = 16
 
 

@@ -1,4 +1,4 @@
-# Generated from book/reasoning/problems.md; do not edit (ede3a3106282)
+# Generated from book/reasoning/problems.md; do not edit (bdbba96d301e)
 """Word problems by the thousand, in splits that cannot leak, with solutions in steps
 and a checker that says which step is wrong.
 """
@@ -101,7 +101,7 @@ PHRASES = {
         "The {unit} of {hero} become {n} times as many.",
     ),
     "/": (
-        "{hero} shares them equally among {n} {others} and keeps one share.",
+        "{hero} makes {n} equal shares of them and keeps one share.",
         "{hero} puts them into {n} equal {holders} and keeps one of these.",
     ),
     "also": ("{friend} has {n} {unit}.",),
