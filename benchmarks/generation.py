@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from harness import compare, digits, main, progress
+from peers import transformers_samples
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -193,27 +194,14 @@ def many_samples(quick: bool) -> dict[str, Any]:
         return sum(len(c.ids) for row in found for c in row)
 
     def peers() -> int:
-        total = 0
-        order = sorted(prompts, key=len)
-        for first in range(0, num_prompts, 16):  # the same rows at once as ours
-            rows = order[first : first + 16]
-            longest = max(map(len, rows))
-            ids = torch.tensor([[0] * (longest - len(r)) + r for r in rows])
-            mask = torch.tensor([[0] * (longest - len(r)) + [1] * len(r) for r in rows])
-            out = theirs.generate(
-                ids,
-                attention_mask=mask,
-                do_sample=True,
-                temperature=0.7,
-                top_k=0,
-                num_return_sequences=16,
-                max_new_tokens=48,
-                pad_token_id=0,
-            )
-            new = out[:, longest:]
-            ended = (new == 0).long().cumsum(dim=1) - (new == 0).long()
-            total += int((ended == 0).sum())
-        return total
+        return transformers_samples(
+            theirs,
+            prompts,
+            num_samples=16,
+            temperature=params.temperature,
+            max_new_tokens=params.max_new_tokens,
+            end=0,
+        )
 
     found: dict[str, Any] = {"prompts": num_prompts, "samples": 16}
     counted: dict[str, list[int]] = {"ours": [], "transformers": []}
