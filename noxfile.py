@@ -135,5 +135,7 @@ def notebooks(run: Run, arguments: list[str]) -> None:
 def bench(run: Run, arguments: list[str]) -> None:
     """Run benchmarks and record them: nox -s bench -- tokenizer execute."""
     files = sorted((ROOT / "benchmarks").glob("*.py"))
-    for name in arguments or [p.stem for p in files if p.stem not in SHARED]:
+    for name in arguments or [
+        p.stem for p in files if p.stem not in ("harness", "peers")
+    ]:
         run("python", f"benchmarks/{name}.py")

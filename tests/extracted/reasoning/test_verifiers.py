@@ -8,26 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from extracted.reasoning.verifiers import (
-    Bin,
-    Reading,
-    Verifier,
-    auc,
-    calibration_error,
-    collate_readings,
-    combine,
-    fit_verifier,
-    load_verifier,
-    read_attempts,
-    reliability,
-    rollout_labels,
-    save_verifier,
-    score_attempts,
-    step_ends,
-    step_scores,
-    weighted_vote,
-    within_auc,
-)
 
 from extracted.foundations.generation import Completion
 from extracted.foundations.gpt import GPTConfig, RotaryGPT
@@ -39,6 +19,32 @@ from extracted.reasoning.problems import (
     generate_problems,
     train_problem_tokenizer,
     write_rationale,
+)
+from extracted.reasoning.self_consistency import majority_vote
+from extracted.reasoning.verifiers import (
+    LEAST,
+    Bin,
+    Reading,
+    Verifier,
+    auc,
+    calibration_error,
+    collate_readings,
+    combine,
+    fit_platt,
+    fit_verifier,
+    load_verifier,
+    read_attempts,
+    reliability,
+    rollout_labels,
+    save_verifier,
+    score_attempts,
+    sigmoid,
+    step_ends,
+    step_logits,
+    train_verifier,
+    undecided,
+    vote_weights,
+    within_auc,
 )
 
 
@@ -76,8 +82,8 @@ def test_steps_end_at_their_full_stops(tokenizer: Tokenizer) -> None:
             assert text.endswith(f"={step.value}.")
 
 
-def test_readings_equal_the_uncached_states(
-    tokenizer: Tokenizer, model: RotaryGPT
+def test_readings_hold_the_question_the_attempt_and_what_is_right(
+    tokenizer: Tokenizer,
 ) -> None:
     problems = generate_problems(2)
     texts = [[written(p), "#### 1", "<think> 1+1=2.</think>#### 2"] for p in problems]
@@ -85,21 +91,31 @@ def test_readings_equal_the_uncached_states(
         [attempt(tokenizer, p, text) for text in row]
         for p, row in zip(problems, texts, strict=True)
     ]
-    for problem, row, readings in zip(
-        problems, rows, read_attempts(model, tokenizer, problems, rows), strict=True
-    ):
+    found = read_attempts(tokenizer, problems, rows)
+    for problem, row, readings in zip(problems, rows, found, strict=True):
         question = encode_question(tokenizer, problem)
         for one, reading in zip(row, readings, strict=True):
-            ids = one.completion.ids
-            with torch.no_grad():
-                states = model.hidden(torch.tensor([question + ids]))
-            C, n = model.config.width, len(ids)
-            assert reading.features.shape[:1] == (n,)
-            torch.testing.assert_close(
-                reading.features[:, :C], states[0, -n:], atol=1e-5, rtol=1e-4
-            )
-            assert reading.ends[-1] == n - 1
+            assert reading.ids == question + one.completion.ids
+            assert reading.logprobs[: len(question)] == [0.0] * len(question)
+            assert reading.logprobs[len(question) :] == one.completion.logprobs
+            assert reading.ends[-1] == len(reading.ids) - 1
             assert reading.labels == [*one.verdict.steps, one.correct]
+            for end in reading.ends[:-1]:
+                assert "." in tokenizer.decode([reading.ids[end]])
+
+
+def test_only_problems_that_a_vote_can_win_or_lose_are_kept(
+    tokenizer: Tokenizer,
+) -> None:
+    problems = generate_problems(3)
+    good, bad = [written(p) for p in problems], "#### 1"
+    rows = [[good[0], bad, bad], [good[1], good[1]], [bad, bad]]
+    attempts = [
+        [attempt(tokenizer, p, text) for text in row]
+        for p, row in zip(problems, rows, strict=True)
+    ]
+    kept = undecided(read_attempts(tokenizer, problems, attempts))
+    assert [reading.labels[-1] for reading in kept] == [True, False]
 
 
 def test_rollouts_of_a_model_that_knows_nothing(
@@ -116,35 +132,66 @@ def test_rollouts_of_a_model_that_knows_nothing(
 
 
 def reading(label: bool, generator: torch.Generator) -> Reading:
-    """Right where the first feature at the end is positive."""
-    features = torch.randn(6, 5, generator=generator)
-    features[3, 0] = features[5, 0] = 2.0 if label else -2.0
-    return Reading(features, [3, 5], [label, label])
+    """Right where the author did not hesitate at the third token."""
+    ids = torch.randint(1, 9, (6,), generator=generator).tolist()
+    return Reading(
+        ids, [0.0, 0.0, -0.1 if label else -2.0, 0.0, 0.0, 0.0], [3, 5],
+        [label, label],
+    )  # fmt: skip
 
 
 def test_labels_stand_at_the_ends_only() -> None:
     generator = torch.Generator().manual_seed(0)
     rows = [reading(True, generator), reading(False, generator)]
-    for kind, places in {"steps": [3], "outcome": [5], "both": [3, 5]}.items():
-        _, labels, counted = collate_readings(rows, kind)
-        assert counted.nonzero()[:, 1].tolist() == places * 2
-        assert labels.nonzero()[:, 0].unique().tolist() == [0]
+    ids, logprobs, labels, counted = collate_readings(rows)
+    assert ids.tolist() == [row.ids for row in rows]
+    assert counted.nonzero().tolist() == [[0, 3, 0], [0, 5, 1], [1, 3, 0], [1, 5, 1]]
+    assert labels.nonzero()[:, 0].unique().tolist() == [0]
+    assert logprobs[1, 2].item() == -2.0
+    rows = [Reading([1, 2], [0.0, -99.0], [1], [True])]
+    assert collate_readings(rows)[1].tolist() == [[0.0, LEAST]]
 
 
-def test_padding_and_later_tokens_change_nothing() -> None:
-    verifier = Verifier(5, generator=torch.Generator().manual_seed(0)).eval()
-    x = torch.randn(1, 9, 5, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(verifier(x)[:, :4], verifier(x[:, :4]))
+def test_a_verifier_begins_as_the_model_and_leaves_it_alone(model: RotaryGPT) -> None:
+    verifier = Verifier(model).eval()
+    ids = torch.randint(1, 9, (2, 7), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        verifier.readout.weight[0] = model.tokens.weight[5]
+        expected = model(ids)[..., 5]
+        found = verifier(ids, torch.zeros(ids.shape))[..., 0]
+        torch.testing.assert_close(found, expected)
+        assert (verifier(ids, torch.full(ids.shape, -3.0))[..., 0] == found).all()
+    before = model.tokens.weight.clone()
+    generator = torch.Generator().manual_seed(0)
+    fit_verifier(model, [reading(i > 3, generator) for i in range(8)], epochs=1)
+    assert torch.equal(model.tokens.weight, before)
 
 
-@pytest.mark.parametrize("kind", ["steps", "outcome", "both"])
-def test_a_verifier_learns_what_can_be_learned(kind: str) -> None:
+def test_padding_and_later_tokens_change_nothing(model: RotaryGPT) -> None:
+    verifier = Verifier(model).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        verifier.readout.weight.normal_(generator=generator)
+        verifier.hesitation.normal_(generator=generator)
+    long, short = reading(True, generator), reading(False, generator)
+    short = Reading(short.ids[:4], short.logprobs[:4], [3], [False])
+    alone, beside = step_logits(verifier, [short]), step_logits(verifier, [long, short])
+    assert beside[1] == pytest.approx(alone[0], abs=1e-5)
+
+
+def test_a_verifier_learns_what_can_be_learned(model: RotaryGPT) -> None:
     generator = torch.Generator().manual_seed(0)
     data = [reading(i % 3 > 0, generator) for i in range(600)]
-    verifier = fit_verifier(data, kind=kind, epochs=3, weight_decay=0.0)
+    verifier = fit_verifier(model, data, epochs=3)
     fresh = [[reading(i % 2 > 0, generator) for i in range(20)]]
-    scores = score_attempts(verifier, fresh, kind=kind)
-    assert within_auc(scores, [[r.labels[-1] for r in fresh[0]]]) > 0.9
+    labels = [[r.labels[-1] for r in fresh[0]]]
+    for how in ("min", "product", "answer", "all"):
+        assert within_auc(score_attempts(verifier, fresh, how=how), labels) > 0.9
+
+
+def test_the_whole_training_runs(model: RotaryGPT, tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="nothing to learn"):
+        train_verifier(model, tokenizer, count=2)  # all its attempts are wrong
 
 
 def test_the_loss_is_lowest_at_the_true_probability() -> None:
@@ -162,12 +209,20 @@ def test_the_loss_is_lowest_at_the_true_probability() -> None:
     assert logit.sigmoid().item() == pytest.approx(0.75, abs=1e-3)
 
 
-def test_saved_and_loaded_verifiers_agree(tmp_path: Path) -> None:
-    verifier = Verifier(5, generator=torch.Generator().manual_seed(0)).eval()
-    save_verifier(verifier, tmp_path / "new folder")
+def test_saved_and_loaded_verifiers_agree(
+    tmp_path: Path, model: RotaryGPT, tokenizer: Tokenizer
+) -> None:
+    verifier = Verifier(model).eval()
+    with torch.no_grad():
+        verifier.readout.weight.normal_(generator=torch.Generator().manual_seed(0))
+    save_verifier(verifier, tokenizer, tmp_path / "new folder")
     again = load_verifier(tmp_path / "new folder")
     row = [reading(True, torch.Generator().manual_seed(1))]
-    assert step_scores(again, row) == step_scores(verifier, row)
+    assert step_logits(again, row) == step_logits(verifier, row)
+
+
+def weighted_vote(answers: list[str], scores: list[float], exponent: float) -> str:
+    return majority_vote(answers, vote_weights(scores, exponent))
 
 
 def test_votes_worked_by_hand() -> None:
@@ -176,8 +231,8 @@ def test_votes_worked_by_hand() -> None:
     assert weighted_vote(answers, scores, 1) == "B"  # 0.9 against 1.1
     assert weighted_vote(answers, scores, 2) == "A"  # 0.81 against 0.61
     assert weighted_vote(answers, scores, math.inf) == "A"
-    assert weighted_vote(["", "", "7"], [0.9, 0.9, 0.1]) == "7"
-    assert weighted_vote(["", ""], [1.0, 1.0]) == weighted_vote([], []) == ""
+    assert weighted_vote(["", "", "7"], [0.9, 0.9, 0.1], 1) == "7"
+    assert weighted_vote(["", ""], [1.0, 1.0], 1) == weighted_vote([], [], 1) == ""
     assert weighted_vote(["x", "y"], [0.0, 0.0], 4) == "x"
     assert weighted_vote(["7", "8", "8"], [1e-200, 2e-200, 2e-200], 4) == "8"
 
@@ -203,15 +258,33 @@ def test_log_odds_are_the_optimal_weights() -> None:
             for truth in (0, 1)
         ]
         weights = [math.log(p / (1 - p)) for p in rates]
-        odds = weighted_vote([str(vote) for vote in votes], weights)
+        odds = majority_vote([str(vote) for vote in votes], weights)
         assert odds == str(likelihood.index(max(likelihood)))
 
 
 def test_a_score_of_several_steps() -> None:
     assert combine([0.5, 0.8, 0.9], "min") == 0.5
-    assert combine([0.5, 0.8], "product") == pytest.approx(0.4)
-    assert combine([0.5, 0.8], "last") == 0.8
-    assert combine([], "product") == 0.0
+    assert combine([0.5, 0.8, 0.9], "product") == pytest.approx(0.4)
+    assert combine([0.5, 0.8, 0.9], "answer") == 0.9
+    assert combine([0.5, 0.8, 0.9], "all") == pytest.approx(0.36)
+    assert combine([0.9], "product") == combine([0.9], "min") == 0.0
+
+
+def test_the_sigmoid_of_any_number() -> None:
+    for z in (-900.0, -3.0, 0.0, 3.0, 900.0):
+        expected = torch.tensor(z, dtype=torch.float64).sigmoid().item()
+        assert sigmoid(z) == pytest.approx(expected)
+
+
+def test_platt_finds_what_was_done_to_honest_logits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    honest = 2 * torch.randn(40_000, generator=generator)
+    labels = (torch.rand(40_000, generator=generator) < honest.sigmoid()).tolist()
+    a, b = fit_platt((3 * honest - 1.5).tolist(), labels)
+    assert a == pytest.approx(1 / 3, abs=0.02)
+    assert b == pytest.approx(0.5, abs=0.05)
+    with pytest.raises(ValueError, match="right and wrong"):
+        fit_platt([1.0, 2.0], [True, True])
 
 
 def test_auc_by_counting() -> None:
@@ -245,13 +318,11 @@ def test_honest_coins_are_calibrated() -> None:
 
 
 def test_bad_input_is_refused() -> None:
-    with pytest.raises(ValueError, match="2 answers and 1 scores"):
-        weighted_vote(["a", "b"], [1.0])
     with pytest.raises(ValueError, match="negative"):
-        weighted_vote(["a"], [-1.0])
+        vote_weights([-1.0], 1)
+    with pytest.raises(ValueError, match="negative"):
+        vote_weights([1.0], -1)
     with pytest.raises(ValueError, match="use min"):
         combine([0.5], "mean")
     with pytest.raises(ValueError, match="outside"):
         reliability([1.5], [True])
-    with pytest.raises(ValueError, match="one of steps"):
-        fit_verifier([reading(True, torch.Generator())], kind="all")
