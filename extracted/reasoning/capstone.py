@@ -1,0 +1,307 @@
+# Generated from book/reasoning/capstone.md; do not edit (9a70eafc9405)
+"""The whole ladder in one table, from answers alone to a verified reasoner that
+practised, with seeds, intervals, paired tests and the cost of every rung.
+"""
+
+# %% book/reasoning/capstone.md#imports
+import copy
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean, stdev
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from extracted.foundations.gpt import GPT
+from extracted.foundations.pretraining import TrainConfig
+from extracted.foundations.tokenizer import Tokenizer
+from extracted.reasoning.chain_of_thought import (
+    REASONER_CONFIG,
+    answer_only,
+    load_reasoner,
+    solve,
+    think_first,
+    train_reasoner,
+)
+from extracted.reasoning.grpo import GRPOConfig, train_grpo
+from extracted.reasoning.problems import (
+    Problem,
+    generate_problems,
+    iterate_problems,
+)
+from extracted.reasoning.self_consistency import majority_vote
+from extracted.reasoning.verifiers import (
+    Verifier,
+    read_attempts,
+    score_attempts,
+    train_verifier,
+    vote_weights,
+)
+
+
+# %% book/reasoning/capstone.md#Models
+@dataclass(frozen=True)
+class Models:
+    """What the ladder climbs with; all share a tokenizer."""
+
+    tokenizer: Tokenizer
+    base: GPT  # trained on answers alone
+    reasoner: GPT  # trained on steps
+    verifier: Verifier  # learned from the reasoner's attempts
+    learner: GPT  # the reasoner after reinforcement learning
+
+
+# %% book/reasoning/capstone.md#Rung
+@dataclass(frozen=True)
+class Rung:
+    """What one way to answer achieved on a list of problems."""
+
+    right: list[bool]
+    written: int  # tokens that models wrote
+    read: int  # tokens that a verifier read, questions included
+    seconds: float
+
+
+class Clock:
+    """Seconds of the last block that ran under `measure`."""
+
+    seconds = 0.0
+
+    @contextmanager
+    def measure(self) -> Iterator[None]:
+        """Time the block."""
+        start = time.perf_counter()
+        yield
+        self.seconds = time.perf_counter() - start
+
+
+def greedy_rung(
+    model: GPT, tokenizer: Tokenizer, problems: Sequence[Problem]
+) -> Rung:
+    """One attempt at each problem, without chance."""
+    clock = Clock()
+    with clock.measure():
+        rows = solve(model, tokenizer, problems)
+    written = sum(len(a.completion.ids) for (a,) in rows)
+    return Rung([a.correct for (a,) in rows], written, 0, clock.seconds)
+
+
+# %% book/reasoning/capstone.md#Scored
+@dataclass(frozen=True)
+class Scored:
+    """Samples for P problems, N each, with the verifier's scores."""
+
+    truth: list[str]
+    answers: list[list[str]]
+    scores: list[list[float]]
+    written: int
+    read: int
+    writing: float  # seconds
+    reading: float
+
+    def vote(self, exponent: float) -> Rung:
+        """The rung of a vote whose weights are powers of the scores."""
+        right = [
+            majority_vote(row, vote_weights(scores, exponent)) == truth
+            for row, scores, truth in zip(
+                self.answers, self.scores, self.truth, strict=True
+            )
+        ]
+        if exponent == 0:  # nobody has to read for that
+            return Rung(right, self.written, 0, self.writing)
+        seconds = self.writing + self.reading
+        return Rung(right, self.written, self.read, seconds)
+
+
+def sample_and_score(
+    model: GPT,
+    verifier: Verifier,
+    tokenizer: Tokenizer,
+    problems: Sequence[Problem],
+    *,
+    num_samples: int = 16,
+    temperature: float = 0.7,
+    seed: int = 0,
+) -> Scored:
+    """Draw samples for each problem and let the verifier read them."""
+    clock = Clock()
+    with clock.measure():
+        rows = solve(
+            model, tokenizer, problems, temperature=temperature,
+            num_samples=num_samples, seed=seed,
+        )
+    writing = clock.seconds
+    with clock.measure():
+        readings = read_attempts(tokenizer, problems, rows)
+        scores = score_attempts(verifier, readings)
+    return Scored(
+        [str(problem.answer) for problem in problems],
+        [[a.answer for a in row] for row in rows], scores,
+        sum(len(a.completion.ids) for row in rows for a in row),
+        sum(len(r.ids) for row in readings for r in row),
+        writing, clock.seconds,
+    )
+
+
+# %% book/reasoning/capstone.md#EXPONENTS
+EXPONENTS = (0.5, 1.0, 2.0, 4.0, 8.0, float("inf"))
+
+
+def choose_exponent(scored: Scored) -> float:
+    """The exponent with most right answers; of equals the smallest."""
+    return max(EXPONENTS, key=lambda e: sum(scored.vote(e).right))
+
+
+RUNGS = (
+    "answers alone", "chain of thought", "vote", "verifier", "GRPO",
+    "GRPO, vote", "all together",
+)
+
+
+def climb(
+    models: Models,
+    problems: Sequence[Problem],
+    exponents: tuple[float, float],
+    **sampling: Any,
+) -> dict[str, Rung]:
+    """Every rung on the same problems.
+
+    `exponents` are those of the reasoner's and the learner's votes;
+    `sampling` goes to `sample_and_score`.
+    """
+    tokenizer = models.tokenizer
+    first, last = (
+        sample_and_score(
+            model, models.verifier, tokenizer, problems, **sampling
+        )
+        for model in (models.reasoner, models.learner)
+    )
+    found = (
+        greedy_rung(models.base, tokenizer, problems),
+        greedy_rung(models.reasoner, tokenizer, problems),
+        first.vote(0), first.vote(exponents[0]),
+        greedy_rung(models.learner, tokenizer, problems),
+        last.vote(0), last.vote(exponents[1]),
+    )
+    return dict(zip(RUNGS, found, strict=True))
+
+
+# %% book/reasoning/capstone.md#T_QUANTILES
+T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half width of the 95 % interval of 2 to 10 runs."""
+    n = len(values)
+    if not 2 <= n <= len(T_QUANTILES) + 1:
+        raise ValueError(f"{n} runs: the interval is tabled for 2 to 10")
+    return fmean(values), T_QUANTILES[n - 2] * stdev(values) / n**0.5
+
+
+# %% book/reasoning/capstone.md#sign_flip_p_value
+def sign_flip_p_value(differences: Sequence[int]) -> float:
+    """Exact two-sided p of the sum, if each sign were a fair coin."""
+    sizes = [abs(d) for d in differences if d]
+    chances = {0: 1.0}
+    for size in sizes:
+        spread: dict[int, float] = {}
+        for total, chance in chances.items():
+            for moved in (total - size, total + size):
+                spread[moved] = spread.get(moved, 0.0) + chance / 2
+        chances = spread
+    seen = abs(sum(differences))
+    tails = (p for total, p in chances.items() if abs(total) >= seen)
+    return min(1.0, sum(tails))
+
+
+def pooled_differences(
+    lower: Sequence[Sequence[bool]], upper: Sequence[Sequence[bool]]
+) -> list[int]:
+    """For each problem, by how many seeds `upper` is ahead; both (S, P)."""
+    before, after = zip(*lower, strict=True), zip(*upper, strict=True)
+    return [sum(b) - sum(a) for a, b in zip(before, after, strict=True)]
+
+
+# %% book/reasoning/capstone.md#LadderConfig
+@dataclass(frozen=True)
+class LadderConfig:
+    """How much of everything."""
+
+    reasoner: TrainConfig = REASONER_CONFIG
+    grpo: GRPOConfig = GRPOConfig(
+        iterations=120, num_problems=32, num_samples=16, rate=1.2e-3,
+        matrix_rate=8e-3, evaluate_every=120,
+    )
+    verifier_problems: int = 4000  # 0 leaves the verifier untrained
+    validation: int = 1000
+    exams: tuple[tuple[str, int], ...] = (
+        ("test", 2000), ("longer", 500), ("reworded", 500),
+    )
+    num_samples: int = 16
+    temperature: float = 0.7
+
+
+def train_models(
+    config: LadderConfig, seed: int
+) -> tuple[Models, dict[str, float]]:
+    """All models of a seed, and the seconds that each took."""
+    clock, seconds, trained = Clock(), dict[str, float](), []
+    recipe = replace(config.reasoner, seed=seed)
+    for name, write in (("base", answer_only), ("reasoner", think_first)):
+        with TemporaryDirectory() as place, clock.measure():
+            train_reasoner(place, write=write, config=recipe)
+            trained.append(load_reasoner(place))
+        seconds[name] = clock.seconds
+    (base, _), (reasoner, tokenizer) = trained
+    learner = copy.deepcopy(reasoner)
+    supply = iterate_problems(seed=1_000 + seed)
+    with clock.measure():
+        train_grpo(
+            learner, tokenizer, supply, replace(config.grpo, seed=seed)
+        )
+    seconds["learner"] = clock.seconds
+    with clock.measure():
+        verifier = Verifier(reasoner)
+        if config.verifier_problems:
+            verifier = train_verifier(
+                reasoner, tokenizer, count=config.verifier_problems,
+                seed=2_000 + seed,
+            )
+    seconds["verifier"] = clock.seconds
+    return Models(tokenizer, base, reasoner, verifier, learner), seconds
+
+
+def run_ladder(config: LadderConfig, seed: int) -> dict[str, Any]:
+    """One seed's ladder as a record: who was right where, and costs."""
+    models, seconds = train_models(config, seed)
+    sampling: dict[str, Any] = {
+        "num_samples": config.num_samples, "temperature": config.temperature,
+        "seed": seed,
+    }
+    choosing = generate_problems(config.validation, "validation")
+    first, last = (
+        choose_exponent(
+            sample_and_score(
+                model, models.verifier, models.tokenizer, choosing, **sampling
+            )
+        )
+        for model in (models.reasoner, models.learner)
+    )
+    row: dict[str, Any] = {
+        "seed": seed, "training_seconds": seconds,
+        "exponents": [str(first), str(last)], "exams": {},
+    }
+    for split, count in config.exams:
+        problems = generate_problems(count, split)
+        rungs = climb(models, problems, (first, last), **sampling)
+        row["exams"][split] = {
+            name: {
+                "right": "".join("01"[r] for r in rung.right),
+                "written": rung.written, "read": rung.read,
+                "seconds": rung.seconds,
+            }
+            for name, rung in rungs.items()
+        }
+    return row
