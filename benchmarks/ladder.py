@@ -1,7 +1,7 @@
 """The whole ladder, three seeds: base, steps, vote, verifier, GRPO, all together.
 
 Each seed trains all its models and climbs on a thousand test problems and on two harder
-splits, in a process and on a core of its own. Exponents are chosen on validation.
+splits, in a process and on a core of its own. The exponent is chosen on validation.
 """
 
 import multiprocessing
@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from extracted.reasoning.capstone import LadderConfig, run_ladder
 from harness import digits, main, progress
+
+from extracted.reasoning.capstone import LadderConfig, run_ladder
 
 SEEDS = 3
 QUICK = LadderConfig(

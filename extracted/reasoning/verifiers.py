@@ -1,4 +1,4 @@
-# Generated from book/reasoning/verifiers.md; do not edit (63b880fb2710)
+# Generated from book/reasoning/verifiers.md; do not edit (571517591df4)
 """A copy of the reasoner learns to say how probably each step is right; votes weighted
 by it, its calibration, and how it is fooled.
 """
@@ -45,7 +45,7 @@ def collect_attempts(
     *,
     seed: int = 1,
     num_samples: int = 8,
-    temperature: float = 0.8,
+    temperature: float = 1.0,
 ) -> tuple[list[Problem], list[list[Attempt]]]:
     """Problems of a split and seed, and samples of the model for each."""
     problems = generate_problems(count, split, seed=seed)
@@ -82,7 +82,7 @@ def rollout_labels(
     attempt: Attempt,
     *,
     k: int = 16,
-    temperature: float = 0.7,
+    temperature: float = 1.0,
     seed: int = 0,
 ) -> tuple[list[float], int]:
     """After each step, the share of k continuations whose answer is right.
