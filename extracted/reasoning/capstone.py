@@ -1,4 +1,4 @@
-# Generated from book/reasoning/capstone.md; do not edit (7d085a08e0c9)
+# Generated from book/reasoning/capstone.md; do not edit (5f52346b6d9a)
 """The whole ladder in one table, from answers alone to a verified reasoner that
 practised, with seeds, intervals, paired tests and the cost of every rung.
 """
@@ -121,7 +121,7 @@ def sample_and_score(
     problems: Sequence[Problem],
     *,
     num_samples: int = 32,
-    temperature: float = 1.0,
+    temperature: float = 0.8,
     seed: int = 0,
 ) -> Scored:
     """Draw samples for each problem and let the verifier read them."""
@@ -242,7 +242,7 @@ class LadderConfig:
         ("test", 1000), ("longer", 300), ("reworded", 300),
     )
     num_samples: int = 32
-    temperature: float = 1.0
+    temperature: float = 0.8
 
 
 def train_models(

@@ -1,4 +1,4 @@
-# Generated from book/reasoning/verifiers.md; do not edit (571517591df4)
+# Generated from book/reasoning/verifiers.md; do not edit (b9310d0dda57)
 """A copy of the reasoner learns to say how probably each step is right; votes weighted
 by it, its calibration, and how it is fooled.
 """
@@ -218,6 +218,8 @@ LEAST = -5.0  # ln p below which a token is no more surprising
 
 def collate_readings(
     readings: Sequence[Reading],
+    *,
+    device: torch.device | str = "cpu",
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Ids and log-probabilities (B, T), labels and a mask, (B, T, 2)."""
     ids, _ = pad_batch([reading.ids for reading in readings], pad_id=0)
@@ -231,16 +233,30 @@ def collate_readings(
         counted[row, steps, 0] = counted[row, last, 1] = 1.0
         labels[row, steps, 0] = torch.tensor(right, dtype=torch.float)
         labels[row, last, 1] = float(answer)
-    return ids, logprobs, labels, counted
+    ids, logprobs = ids.to(device), logprobs.to(device)
+    return ids, logprobs, labels.to(device), counted.to(device)
 
 
-# %% book/reasoning/verifiers.md#fit_verifier
+# %% book/reasoning/verifiers.md#reading_loss
+def reading_loss(verifier: Verifier, readings: Sequence[Reading]) -> Tensor:
+    """Mean cross-entropy in nats at the labelled places of the readings."""
+    ids, logprobs, labels, counted = collate_readings(
+        readings, device=verifier.hesitation.device
+    )
+    losses = F.binary_cross_entropy_with_logits(
+        verifier(ids, logprobs), labels, reduction="none"
+    )
+    return (losses * counted).sum() / counted.sum()
+
+
 def fit_verifier(
     model: GPT,
     readings: Sequence[Reading],
     *,
     epochs: int = 4,
     batch_size: int = 32,
+    rate: float = 2.5e-3,
+    matrix_rate: float = 0.015,
     seed: int = 0,
 ) -> Verifier:
     """A verifier that begins as `model` and learns from labelled readings."""
@@ -249,8 +265,8 @@ def fit_verifier(
             "there is nothing to learn: no problem has right and wrong "
             "attempts; sample more problems, or more attempts at each"
         )
-    verifier = Verifier(model)
-    optimizer = build_optimizer(verifier, rate=2.5e-3, matrix_rate=0.015)
+    verifier = Verifier(model).to(model.tokens.weight.device)
+    optimizer = build_optimizer(verifier, rate=rate, matrix_rate=matrix_rate)
     lengths = [len(reading.ids) for reading in readings]
     batches = [
         batch
@@ -265,13 +281,7 @@ def fit_verifier(
             step, steps=steps, warmup=min(20, steps // 4), decay=steps // 2
         )
         optimizer.set_rate(factor)
-        ids, logprobs, labels, counted = collate_readings(
-            [readings[i] for i in batch]
-        )
-        losses = F.binary_cross_entropy_with_logits(
-            verifier(ids, logprobs), labels, reduction="none"
-        )
-        loss = (losses * counted).sum() / counted.sum()
+        loss = reading_loss(verifier, [readings[i] for i in batch])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         clip_gradients(verifier.parameters(), 1.0)
@@ -287,7 +297,8 @@ def step_logits(
     """For each reading the logits of its steps, and last of its answer."""
     if not readings:
         return []
-    ids, logprobs, _, counted = collate_readings(readings)
+    device = verifier.hesitation.device
+    ids, logprobs, _, counted = collate_readings(readings, device=device)
     logits = verifier(ids, logprobs)
     return [
         row[mask.bool()].tolist()

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from extracted.foundations.generation import Completion
-from extracted.foundations.gpt import GPTConfig, RotaryGPT
+from extracted.foundations.gpt import GPT, GPTConfig, RotaryGPT
 from extracted.foundations.language_modeling import END_OF_TEXT
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.chain_of_thought import Attempt, encode_question, judge
@@ -165,6 +165,29 @@ def test_a_verifier_begins_as_the_model_and_leaves_it_alone(model: RotaryGPT) ->
     generator = torch.Generator().manual_seed(0)
     fit_verifier(model, [reading(i > 3, generator) for i in range(8)], epochs=1)
     assert torch.equal(model.tokens.weight, before)
+
+
+def test_a_verifier_works_where_its_model_is(tokenizer: Tokenizer) -> None:
+    # On "meta", as on a GPU, an operation with a tensor on the CPU is an error.
+    shape = GPTConfig(tokenizer.vocab_size, 64, 1, 2, 16)
+    with torch.device("meta"):
+        model = GPT(shape)
+    generator = torch.Generator().manual_seed(0)
+    data = [reading(i > 3, generator) for i in range(8)]
+    verifier = fit_verifier(model, data, epochs=1)
+    assert {weight.device.type for weight in verifier.parameters()} == {"meta"}
+    ids, logprobs, *_ = collate_readings(data, device="meta")
+    assert verifier(ids, logprobs).device.type == "meta"
+    with pytest.raises(RuntimeError, match="device"):
+        verifier(*collate_readings(data)[:2])
+
+
+def test_rates_of_zero_teach_nothing(model: RotaryGPT) -> None:
+    generator = torch.Generator().manual_seed(0)
+    data = [reading(i > 3, generator) for i in range(8)]
+    verifier = fit_verifier(model, data, epochs=1, rate=0.0, matrix_rate=0.0)
+    for name, weight in Verifier(model).named_parameters():
+        assert torch.equal(verifier.get_parameter(name), weight)
 
 
 def test_padding_and_later_tokens_change_nothing(model: RotaryGPT) -> None:
