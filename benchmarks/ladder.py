@@ -1,11 +1,11 @@
 """The whole ladder, three seeds: base, steps, vote, verifier, GRPO, all together.
 
 Each seed trains all its models and climbs on a thousand test problems and on two harder
-splits, in a process and on a core of its own. The exponent is chosen on validation.
+splits, in a process of its own. The exponent is chosen on validation. Seconds are of the
+processor, so that it does not matter how many cores the processes share.
 """
 
 import multiprocessing
-import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -45,13 +45,12 @@ def rounded(value: Any) -> Any:
 
 def run(quick: bool) -> dict[str, Any]:
     config = QUICK if quick else LadderConfig()
-    workers = min(SEEDS, os.cpu_count() or 1)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(SEEDS, mp_context=context) as pool:
         rows = list(pool.map(one_seed, [config] * SEEDS, range(SEEDS)))
     return {
         "threads": 1,
-        "processes": workers,
+        "processes": SEEDS,
         "samples": config.num_samples,
         "temperature": config.temperature,
         "seeds": rows,
