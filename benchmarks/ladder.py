@@ -1,8 +1,8 @@
 """The whole ladder, three seeds: base, steps, vote, verifier, GRPO, all together.
 
 Each seed trains all its models and climbs on a thousand test problems and on two harder
-splits, in a process of its own. The exponent is chosen on validation. Seconds are of the
-processor, so that it does not matter how many cores the processes share.
+splits, in a process of its own. The exponent is chosen on validation. Seconds are the
+processor's, so that it does not matter how many cores the processes share.
 """
 
 import multiprocessing
