@@ -1,7 +1,7 @@
 """The whole ladder, three seeds: base, steps, vote, verifier, GRPO, all together.
 
-Each seed trains all its models and climbs on a thousand test problems and on two harder
-splits, in a process of its own. The exponent is chosen on validation. Seconds are the
+Each seed trains all its models and climbs on 2,000 test problems and on two harder
+splits, in a process of its own. Weights are chosen on validation. Seconds are the
 processor's, so that it does not matter how many cores the processes share.
 """
 

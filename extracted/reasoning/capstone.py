@@ -1,4 +1,4 @@
-# Generated from book/reasoning/capstone.md; do not edit (86519efaa8ce)
+# Generated from book/reasoning/capstone.md; do not edit (94249fbc7471)
 """The whole ladder in one table, from answers alone to a verified reasoner that
 practised, with seeds, intervals, paired tests and the cost of every rung.
 """
@@ -33,8 +33,10 @@ from extracted.reasoning.problems import (
 from extracted.reasoning.self_consistency import majority_vote
 from extracted.reasoning.verifiers import (
     Verifier,
+    combine,
     read_attempts,
-    score_attempts,
+    sigmoid,
+    step_logits,
     train_verifier,
     vote_weights,
 )
@@ -90,29 +92,45 @@ def greedy_rung(
     return Rung([a.correct for (a,) in rows], written, 0, clock.seconds)
 
 
-# %% book/reasoning/capstone.md#Scored
+# %% book/reasoning/capstone.md#HOWS
+HOWS = ("product", "answer", "all")
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """How a verifier's probabilities become the weights of votes."""
+
+    how: str  # steps are combined, as in verifiers
+    exponent: float
+
+
 @dataclass(frozen=True)
 class Scored:
     """Samples for P problems, N each, with the verifier's scores."""
 
     truth: list[str]
     answers: list[list[str]]
-    scores: list[list[float]]
+    scores: dict[str, list[list[float]]]  # by how steps are combined
     written: int
     read: int
     writing: float  # seconds
     reading: float
 
-    def vote(self, exponent: float) -> Rung:
-        """The rung of a vote whose weights are powers of the scores."""
+    def vote(self, weighing: Weighing | None = None) -> Rung:
+        """The rung of a vote, plain or weighed by the verifier."""
+        if weighing is None:  # nobody has to read for that
+            right = [
+                majority_vote(row) == truth
+                for row, truth in zip(self.answers, self.truth, strict=True)
+            ]
+            return Rung(right, self.written, 0, self.writing)
+        scores = self.scores[weighing.how]
         right = [
-            majority_vote(row, vote_weights(scores, exponent)) == truth
-            for row, scores, truth in zip(
-                self.answers, self.scores, self.truth, strict=True
+            majority_vote(row, vote_weights(s, weighing.exponent)) == truth
+            for row, s, truth in zip(
+                self.answers, scores, self.truth, strict=True
             )
         ]
-        if exponent == 0:  # nobody has to read for that
-            return Rung(right, self.written, 0, self.writing)
         seconds = self.writing + self.reading
         return Rung(right, self.written, self.read, seconds)
 
@@ -137,7 +155,14 @@ def sample_and_score(
     writing = clock.seconds
     with clock.measure():
         readings = read_attempts(tokenizer, problems, rows)
-        scores = score_attempts(verifier, readings)
+        probs = [
+            [[sigmoid(z) for z in logits] for logits in found]
+            for found in (step_logits(verifier, row) for row in readings)
+        ]
+        scores = {
+            how: [[combine(p, how) for p in row] for row in probs]
+            for how in HOWS
+        }
     return Scored(
         [str(problem.answer) for problem in problems],
         [[a.answer for a in row] for row in rows], scores,
@@ -151,9 +176,10 @@ def sample_and_score(
 EXPONENTS = (0.5, 1.0, 2.0, 4.0, 8.0, float("inf"))
 
 
-def choose_exponent(scored: Scored) -> float:
-    """The exponent with most right answers; of equals the smallest."""
-    return max(EXPONENTS, key=lambda e: sum(scored.vote(e).right))
+def choose_weighing(scored: Scored) -> Weighing:
+    """The one with most right answers; of equals the first, the mildest."""
+    candidates = [Weighing(how, e) for e in EXPONENTS for how in HOWS]
+    return max(candidates, key=lambda w: sum(scored.vote(w).right))
 
 
 RUNGS = (
@@ -165,14 +191,10 @@ RUNGS = (
 def climb(
     models: Models,
     problems: Sequence[Problem],
-    exponent: float,
+    weighing: Weighing,
     **sampling: Any,
 ) -> dict[str, Rung]:
-    """Every rung on the same problems.
-
-    `exponent` is that of the verifier's votes; `sampling` goes to
-    `sample_and_score`.
-    """
+    """Each rung on the same problems, sampled as `sampling` says."""
     tokenizer = models.tokenizer
     first, last = (
         sample_and_score(
@@ -183,9 +205,9 @@ def climb(
     found = (
         greedy_rung(models.base, tokenizer, problems),
         greedy_rung(models.reasoner, tokenizer, problems),
-        first.vote(0), first.vote(exponent),
+        first.vote(), first.vote(weighing),
         greedy_rung(models.learner, tokenizer, problems),
-        last.vote(0), last.vote(exponent),
+        last.vote(), last.vote(weighing),
     )
     return dict(zip(RUNGS, found, strict=True))
 
@@ -240,9 +262,9 @@ class LadderConfig:
     reasoner: TrainConfig = REASONER_CONFIG
     grpo: GRPOConfig = LADDER_GRPO
     verifier_problems: int = 4000  # 0 leaves the verifier untrained
-    validation: int = 500
+    validation: int = 1000
     exams: tuple[tuple[str, int], ...] = (
-        ("test", 1000), ("longer", 200), ("reworded", 200),
+        ("test", 2000), ("longer", 200), ("reworded", 200),
     )
     num_samples: int = 32
     temperature: float = 0.8
@@ -288,7 +310,7 @@ def run_ladder(config: LadderConfig, seed: int) -> dict[str, Any]:
         "seed": seed,
     }
     choosing = generate_problems(config.validation, "validation")
-    exponent = choose_exponent(
+    weighing = choose_weighing(
         sample_and_score(
             models.reasoner, models.verifier, models.tokenizer, choosing,
             **sampling,
@@ -296,11 +318,11 @@ def run_ladder(config: LadderConfig, seed: int) -> dict[str, Any]:
     )
     row: dict[str, Any] = {
         "seed": seed, "training_seconds": seconds,
-        "exponent": str(exponent), "exams": {},
+        "weighing": [weighing.how, str(weighing.exponent)], "exams": {},
     }
     for split, count in config.exams:
         problems = generate_problems(count, split)
-        rungs = climb(models, problems, exponent, **sampling)
+        rungs = climb(models, problems, weighing, **sampling)
         row["exams"][split] = {
             name: {
                 "right": "".join("01"[r] for r in rung.right),

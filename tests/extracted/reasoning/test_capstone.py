@@ -11,11 +11,13 @@ import pytest
 from extracted.foundations.gpt import GPTConfig, RotaryGPT
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.capstone import (
+    HOWS,
     RUNGS,
     LadderConfig,
     Models,
     Scored,
-    choose_exponent,
+    Weighing,
+    choose_weighing,
     climb,
     pooled_differences,
     run_ladder,
@@ -89,28 +91,29 @@ def test_an_interval_needs_two_runs() -> None:
 
 
 def test_a_vote_by_scores_and_what_it_costs() -> None:
+    scores = [[0.9, 0.3, 0.3], [0.5, 0.5, 0.6]]
     scored = Scored(
         truth=["1", "2"],
         answers=[["1", "9", "9"], ["2", "2", "9"]],
-        scores=[[0.9, 0.3, 0.3], [0.5, 0.5, 0.6]],
+        scores=dict.fromkeys(HOWS, scores) | {"answer": [[0.5] * 3, [0.5] * 3]},
         written=60,
         read=200,
         writing=2.0,
         reading=1.0,
     )
-    plain = scored.vote(0)
+    plain = scored.vote()
     assert plain.right == [False, True]
     assert (plain.written, plain.read, plain.seconds) == (60, 0, 2.0)
-    weighed = scored.vote(1)
+    weighed = scored.vote(Weighing("product", 1))
     assert weighed.right == [True, True]
     assert (weighed.read, weighed.seconds) == (200, 3.0)
-    assert scored.vote(math.inf).right == [True, False]
-    assert choose_exponent(scored) == 1.0  # the smallest of those that win both
+    assert scored.vote(Weighing("product", math.inf)).right == [True, False]
+    assert choose_weighing(scored) == Weighing("product", 1.0)
 
 
 def test_every_rung_answers_every_problem(models: Models) -> None:
     problems = generate_problems(3, "test")
-    rungs = climb(models, problems, 1.0, num_samples=2)
+    rungs = climb(models, problems, Weighing("all", 1.0), num_samples=2)
     assert tuple(rungs) == RUNGS
     for rung in rungs.values():
         assert len(rung.right) == 3
