@@ -1,4 +1,4 @@
-# Generated from book/reasoning/grpo.md; do not edit (e914d85cc24c)
+# Generated from book/reasoning/grpo.md; do not edit (0c51884fd509)
 """Reinforcement learning from rewards that can be checked, built from parts that are
 tested one by one, and what happens when the wrong thing is paid.
 """
@@ -260,8 +260,8 @@ class GRPOConfig:
     updates: int = 1  # steps of the optimizer on each batch
     temperature: float = 1.0
     max_new_tokens: int = 64
-    rate: float = 3e-4  # AdamW's, as in pretraining but much smaller
-    matrix_rate: float = 2e-3  # Muon's
+    rate: float = 6e-4  # AdamW's, as in pretraining but much smaller
+    matrix_rate: float = 4e-3  # Muon's
     max_norm: float = 1.0
     low: float = 0.2
     high: float = 0.2
