@@ -33,7 +33,6 @@ from extracted.reasoning.problems import (
     write_rationale,
 )
 
-
 STEPS = 1200  # two thirds of the reasoner's: there are 21 models to train
 
 
