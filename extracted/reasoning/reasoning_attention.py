@@ -1,4 +1,4 @@
-# Generated from book/reasoning/reasoning_attention.md; do not edit (6667503531ba)
+# Generated from book/reasoning/reasoning_attention.md; do not edit (04e78d972d49)
 """What a model reads while it reasons, shown by cutting it off; masks that keep a step
 to the question and what it depends on, with a correct cache; and a learned preference
 for dependency.
@@ -118,7 +118,6 @@ def numbers(ids: Tensor, marks: Marks) -> Tensor:
 class Thought(NamedTuple):
     """What can be known of a batch of texts, each token from its past."""
 
-    ids: Tensor  # (B, S)
     ids: Tensor  # (B, S)
     segment: Tensor  # (B, S)
     computing: Tensor  # (B, S): "=" and the digits behind it
@@ -290,7 +289,7 @@ class BiasedAttention(RotaryAttention):
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
     ) -> Tensor:
         assert mask is not None and mask.shape[1] == 3
-        may, needed, distance = mask.split(1, dim=1)  # (B, 1, T, S) each
+        may, needed, distance = mask.chunk(3, dim=1)  # (B, 1, T, S) each
         bias = self.dependency_bias[:, None, None] * needed
         bias = bias - self.proximity_bias[:, None, None] * distance
         bias = bias.masked_fill(~self.readable(q, k, may > 0), -math.inf)
