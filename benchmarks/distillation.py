@@ -2,8 +2,8 @@
 
 For each seed a student begins on examples. From there each method goes on, for as many
 steps and with batches as large, but for `longer`, which has no teacher and more steps
-instead. Greedy accuracy on the test split. The teacher is trained first, as the book
-trains its reasoner.
+instead. Accuracy on the test split, greedy and of a sample at temperature 1. The
+teacher is trained first, as the book trains its reasoner.
 """
 
 import copy
@@ -49,6 +49,7 @@ from extracted.reasoning.distillation import (
 )
 from extracted.reasoning.problems import Problem, generate_problems
 
+FEW = 256  # questions, read again and again, where they are few
 SEEDS = (100, 101, 102)  # of the students; the teacher's is 0
 
 
@@ -60,6 +61,7 @@ class Method:
     divergence: Divergence | None = None
     temperature: float = 1.0  # of the divergence
     more: float = 1.0  # times the steps
+    few: bool = False  # whether there are but `FEW` questions
 
 
 METHODS = {
@@ -73,6 +75,9 @@ METHODS = {
     "reverse": Method(divergence=reverse_kl),
     "own, forward": Method("own", forward_kl),
     "own, reverse": Method("own", reverse_kl),
+    "few, examples": Method(few=True),
+    "few, forward": Method(divergence=forward_kl, few=True),
+    "few, own": Method("own", reverse_kl, few=True),
 }
 
 
@@ -134,11 +139,13 @@ def go_on(
     start = time.perf_counter()
     steps = round(method.more * steps)
     config = replace(SECOND_CONFIG, steps=steps, seed=seed)
-    problems, written = generate_problems(steps * BATCH_SIZE, seed=1_000 + seed), 0
+    count, written = FEW if method.few else steps * BATCH_SIZE, 0
+    problems = generate_problems(count, seed=1_000 + seed)
     end = tokenizer.special_tokens[END_OF_TEXT]
     if method.texts == "own":
         assert method.divergence is not None
-        own = Counted(student, tokenizer, problems, batch_size=BATCH_SIZE)
+        again = problems * -(-steps * BATCH_SIZE // count)
+        own = Counted(student, tokenizer, again, batch_size=BATCH_SIZE)
         log = distill(student, teacher, own, config, divergence=method.divergence)
         written = own.written
     else:
@@ -166,8 +173,11 @@ def go_on(
     }
 
 
-def results(model: GPT, tokenizer: Tokenizer, problems: list[Problem]) -> list[bool]:
-    return [attempt.correct for (attempt,) in solve(model, tokenizer, problems)]
+def results(
+    model: GPT, tokenizer: Tokenizer, problems: list[Problem], temperature: float = 0.0
+) -> list[bool]:
+    found = solve(model, tokenizer, problems, temperature=temperature)
+    return [attempt.correct for (attempt,) in found]
 
 
 def all_runs(
@@ -183,6 +193,7 @@ def all_runs(
         first = begin(tokenizer, seed, steps[0])
         right = results(first, tokenizer, problems)
         row: dict[str, Any] = {"method": "start", "seed": seed, "steps": steps[0]}
+        row["sampled"] = sum(results(first, tokenizer, problems, 1.0))
         yield row | {"test": sum(right)}, right
         base: list[bool] = []
         for name in methods:
@@ -191,6 +202,7 @@ def all_runs(
             right = results(student, tokenizer, problems)
             base = base or right
             row = {"method": name, "seed": seed, **took, "test": sum(right)}
+            row["sampled"] = sum(results(student, tokenizer, problems, 1.0))
             row["p"] = digits(paired_p_value(base, right))
             progress(str(row))
             yield row, right

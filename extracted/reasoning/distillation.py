@@ -1,4 +1,4 @@
-# Generated from book/reasoning/distillation.md; do not edit (3f0c6738aca2)
+# Generated from book/reasoning/distillation.md; do not edit (455cf52dec16)
 """What a smaller model learns from a larger one, from its texts, from its
 distributions, and from its opinion of what the small one writes itself.
 """
@@ -83,6 +83,14 @@ def written_examples(
     ]
 
 
+# %% book/reasoning/distillation.md#target_logits
+def target_logits(model: GPT, inputs: Tensor, counted: Tensor) -> Tensor:
+    """Logits (N, V) at the N places of inputs (B, T) where `counted` is 1."""
+    states = model.hidden(inputs)[counted > 0]  # (B, T, C) -> (N, C)
+    logits: Tensor = model.readout(states)
+    return logits.float()
+
+
 # %% book/reasoning/distillation.md#Divergence
 Divergence = Callable[[Tensor, Tensor], Tensor]  # student, teacher: logits
 Loss = Callable[[GPT, Tensor, Tensor, Tensor], Tensor]
@@ -100,13 +108,6 @@ def forward_kl(student: Tensor, teacher: Tensor) -> Tensor:
 def reverse_kl(student: Tensor, teacher: Tensor) -> Tensor:
     """KL(student || teacher) in nats from logits (..., V), each place's."""
     return forward_kl(teacher, student)
-
-
-def target_logits(model: GPT, inputs: Tensor, counted: Tensor) -> Tensor:
-    """Logits (N, V) at the N places of inputs (B, T) where `counted` is 1."""
-    states = model.hidden(inputs)[counted > 0]  # (B, T, C) -> (N, C)
-    logits: Tensor = model.readout(states)
-    return logits.float()
 
 
 def distillation_loss(
