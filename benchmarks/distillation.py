@@ -77,6 +77,7 @@ METHODS = {
     "own, reverse": Method("own", reverse_kl),
     "few, examples": Method(few=True),
     "few, forward": Method(divergence=forward_kl, few=True),
+    "few, samples": Method("samples", forward_kl, few=True),
     "few, own": Method("own", reverse_kl, few=True),
 }
 
@@ -93,9 +94,16 @@ class Counted(OnPolicyBatches):
 
 
 def teacher_texts(
-    teacher: GPT, tokenizer: Tokenizer, kind: str, count: int, seed: int
+    teacher: GPT,
+    tokenizer: Tokenizer,
+    kind: str,
+    count: int,
+    seed: int,
+    few: list[Problem],
 ) -> tuple[list[Example], int]:
-    """`count` texts of the teacher for new problems, and the tokens it wrote."""
+    """`count` texts of the teacher, for `few` again and again or for new problems,
+    and the tokens it wrote.
+    """
     found, written = list[Example](), 0
 
     def keep(attempt: Attempt) -> bool:
@@ -107,10 +115,11 @@ def teacher_texts(
         found += written_examples(
             teacher,
             tokenizer,
-            generate_problems(min(count, 2048), seed=10_000 + 1_000 * seed + lot),
+            few
+            or generate_problems(min(count, 2048), seed=10_000 + 1_000 * seed + lot),
             temperature=0.0 if kind == "greedy" else 1.0,
             keep=keep,
-            seed=seed,
+            seed=lot,
         )
         if len(found) >= count:
             return found[:count], written
@@ -151,8 +160,9 @@ def go_on(
     else:
         examples = make_examples(problems, tokenizer, think_first, seed=seed)
         if method.texts != "examples":
+            few = problems if method.few else []
             examples, written = teacher_texts(
-                teacher, tokenizer, method.texts, len(problems), seed
+                teacher, tokenizer, method.texts, steps * BATCH_SIZE, seed, few
             )
         if method.divergence is None:
             log = finetune(student, examples, tokenizer, config)
