@@ -1,4 +1,4 @@
-# Generated from book/reasoning/distillation.md; do not edit (455cf52dec16)
+# Generated from book/reasoning/distillation.md; do not edit (e8cfa94c1e22)
 """What a smaller model learns from a larger one, from its texts, from its
 distributions, and from its opinion of what the small one writes itself.
 """
@@ -181,7 +181,7 @@ def disagreement(
         target_logits(teacher, inputs, counted),
     )
     lengths = [len(example.target) for example in examples]
-    rows = each.split(lengths)
+    rows = torch.split(each, lengths)
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
 
 
