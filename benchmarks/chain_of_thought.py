@@ -6,11 +6,9 @@ split. Each kind changes one thing about the thought and leaves the answer right
 
 import random
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,10 +18,9 @@ from extracted.foundations.language_modeling import Dice
 from extracted.reasoning.chain_of_thought import (
     REASONER_CONFIG,
     answer_only,
-    load_reasoner,
+    fresh_reasoner,
     solve,
     think_first,
-    train_reasoner,
 )
 from extracted.reasoning.problems import (
     END_THINK,
@@ -90,9 +87,7 @@ def first_number(text: str) -> str:
 def one_run(kind: str, seed: int, count: int, steps: int) -> dict[str, Any]:
     config = replace(REASONER_CONFIG, steps=steps, seed=seed)
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as place:
-        train_reasoner(Path(place), write=KINDS[kind], config=config)
-        model, tokenizer = load_reasoner(place)
+    model, tokenizer, _ = fresh_reasoner(write=KINDS[kind], config=config)
     seconds = time.perf_counter() - start
     row: dict[str, Any] = {"kind": kind, "seed": seed, "seconds": digits(seconds)}
     problems = generate_problems(count, "test")

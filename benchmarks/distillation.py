@@ -8,11 +8,9 @@ teacher is trained first, as the book trains its reasoner.
 
 import copy
 import sys
-import tempfile
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +19,7 @@ from harness import digits, main, progress
 from extracted.foundations.gpt import GPT
 from extracted.foundations.language_modeling import END_OF_TEXT
 from extracted.foundations.tokenizer import Tokenizer
+from extracted.reasoning.capstone import pooled_differences, sign_flip_p_value
 from extracted.reasoning.chain_of_thought import (
     BATCH_SIZE,
     REASONER_CONFIG,
@@ -28,12 +27,11 @@ from extracted.reasoning.chain_of_thought import (
     Example,
     ExampleBatches,
     finetune,
-    load_reasoner,
+    fresh_reasoner,
     make_examples,
     paired_p_value,
     solve,
     think_first,
-    train_reasoner,
 )
 from extracted.reasoning.distillation import (
     FIRST_CONFIG,
@@ -219,21 +217,24 @@ def all_runs(
 
 
 def pooled(rows: list[dict[str, Any]], right: list[list[bool]]) -> dict[str, float]:
-    """Paired p-values against the examples alone, over the problems of all seeds."""
-    together: dict[str, list[bool]] = {}
+    """p-values against the examples alone; a problem's seeds are added up first."""
+    together: dict[str, list[list[bool]]] = {}
     for row, found in zip(rows, right, strict=True):
-        together.setdefault(row["method"], []).extend(found)
+        together.setdefault(row["method"], []).append(found)
     base = together["examples"]
-    return {name: digits(paired_p_value(base, r)) for name, r in together.items()}
+    return {
+        name: digits(sign_flip_p_value(pooled_differences(base, found)))
+        for name, found in together.items()
+    }
 
 
 def run(quick: bool, seeds: tuple[int, ...] = SEEDS) -> dict[str, Any]:
     torch.set_num_threads(1)
     count, taught = (50, 20) if quick else (1000, REASONER_CONFIG.steps)
     steps = (16, 16) if quick else (FIRST_CONFIG.steps, SECOND_CONFIG.steps)
-    with tempfile.TemporaryDirectory() as place:
-        train_reasoner(Path(place), config=replace(REASONER_CONFIG, steps=taught))
-        teacher, tokenizer = load_reasoner(place)
+    teacher, tokenizer, _ = fresh_reasoner(
+        config=replace(REASONER_CONFIG, steps=taught)
+    )
     problems = generate_problems(count, "test")
     rows, right = list[dict[str, Any]](), list[list[bool]]()
     chosen = seeds[:1] if quick else seeds

@@ -7,10 +7,8 @@ and after, with the paired p-value, and the log of each run.
 
 import copy
 import sys
-import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,10 +18,9 @@ from extracted.foundations.gpt import GPT
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.chain_of_thought import (
     REASONER_CONFIG,
-    load_reasoner,
+    fresh_reasoner,
     paired_p_value,
     solve,
-    train_reasoner,
 )
 from extracted.reasoning.grpo import METHODS, GRPOConfig, train_grpo
 from extracted.reasoning.problems import generate_problems, iterate_problems
@@ -73,9 +70,7 @@ def one_run(
 def run(quick: bool) -> dict[str, Any]:
     torch.set_num_threads(1)
     steps = 30 if quick else REASONER_CONFIG.steps
-    with tempfile.TemporaryDirectory() as place:
-        train_reasoner(Path(place), config=replace(REASONER_CONFIG, steps=steps))
-        start, tokenizer = load_reasoner(place)
+    start, tokenizer, _ = fresh_reasoner(config=replace(REASONER_CONFIG, steps=steps))
     before = answers(start, tokenizer, 50 if quick else 1000)
     rows = [
         one_run(name, seed, start, tokenizer, before, quick)

@@ -6,9 +6,7 @@ sample the same problems at temperature 0.7, in turns.
 """
 
 import sys
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +21,7 @@ from extracted.foundations.language_modeling import END_OF_TEXT
 from extracted.reasoning.chain_of_thought import (
     REASONER_CONFIG,
     encode_question,
-    load_reasoner,
-    train_reasoner,
+    fresh_reasoner,
 )
 from extracted.reasoning.problems import generate_problems
 
@@ -83,9 +80,7 @@ def transformers_model(model: RotaryGPT, end: int) -> Starcoder2ForCausalLM:
 def run(quick: bool) -> dict[str, Any]:
     torch.set_num_threads(1)
     steps = 30 if quick else REASONER_CONFIG.steps
-    with tempfile.TemporaryDirectory() as place:
-        train_reasoner(Path(place), config=replace(REASONER_CONFIG, steps=steps))
-        model, tokenizer = load_reasoner(place)
+    model, tokenizer, _ = fresh_reasoner(config=replace(REASONER_CONFIG, steps=steps))
     end = tokenizer.special_tokens[END_OF_TEXT]
     peer = transformers_model(model, end)
     problems = generate_problems(20 if quick else 500, "test")

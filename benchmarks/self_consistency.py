@@ -6,10 +6,8 @@ temperature 0.7.
 """
 
 import sys
-import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,11 +16,10 @@ from harness import digits, main, progress
 from extracted.reasoning.chain_of_thought import (
     BATCH_SIZE,
     REASONER_CONFIG,
-    load_reasoner,
+    fresh_reasoner,
     make_examples,
     solve,
     think_first,
-    train_reasoner,
 )
 from extracted.reasoning.problems import generate_problems
 from extracted.reasoning.self_consistency import vote_curve
@@ -35,9 +32,7 @@ SAMPLES = 16
 def one_run(steps: int, seed: int, count: int) -> dict[str, Any]:
     config = replace(REASONER_CONFIG, steps=steps, seed=seed)
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as place:
-        train_reasoner(Path(place), config=config)
-        model, tokenizer = load_reasoner(place)
+    model, tokenizer, _ = fresh_reasoner(config=config)
     seconds = time.perf_counter() - start
     seen = generate_problems(steps * BATCH_SIZE, seed=seed)
     tokens = sum(

@@ -1,4 +1,4 @@
-# Generated from book/reasoning/capstone.md; do not edit (94249fbc7471)
+# Generated from book/reasoning/capstone.md; do not edit (01040d1fdc81)
 """The whole ladder in one table, from answers alone to a verified reasoner that
 practised, with seeds, intervals, paired tests and the cost of every rung.
 """
@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from extracted.foundations.gpt import GPT
@@ -19,10 +18,9 @@ from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.chain_of_thought import (
     REASONER_CONFIG,
     answer_only,
-    load_reasoner,
+    fresh_reasoner,
     solve,
     think_first,
-    train_reasoner,
 )
 from extracted.reasoning.grpo import GRPOConfig, train_grpo
 from extracted.reasoning.problems import (
@@ -118,23 +116,22 @@ class Scored:
 
     def vote(self, weighing: Weighing | None = None) -> Rung:
         """The rung of a vote, plain or weighed by the verifier."""
-        if weighing is None:  # nobody has to read for that
-            right = [
-                majority_vote(row) == truth
-                for row, truth in zip(self.answers, self.truth, strict=True)
-            ]
-            return Rung(right, self.written, 0, self.writing)
-        scores = self.scores[weighing.how]
+        weights: list[list[float] | None] = [None] * len(self.truth)
+        read, seconds = 0, self.writing  # a plain vote reads nothing
+        if weighing is not None:
+            scores = self.scores[weighing.how]
+            weights = [vote_weights(s, weighing.exponent) for s in scores]
+            read, seconds = self.read, self.writing + self.reading
         right = [
-            majority_vote(row, vote_weights(s, weighing.exponent)) == truth
-            for row, s, truth in zip(
-                self.answers, scores, self.truth, strict=True
+            majority_vote(row, weight) == truth
+            for row, weight, truth in zip(
+                self.answers, weights, self.truth, strict=True
             )
         ]
-        seconds = self.writing + self.reading
-        return Rung(right, self.written, self.read, seconds)
+        return Rung(right, self.written, read, seconds)
 
 
+# %% book/reasoning/capstone.md#sample_and_score
 def sample_and_score(
     model: GPT,
     verifier: Verifier,
@@ -270,6 +267,7 @@ class LadderConfig:
     temperature: float = 0.8
 
 
+# %% book/reasoning/capstone.md#train_models
 def train_models(
     config: LadderConfig, seed: int
 ) -> tuple[Models, dict[str, float]]:
@@ -277,16 +275,15 @@ def train_models(
     clock, seconds, trained = Clock(), dict[str, float](), []
     recipe = replace(config.reasoner, seed=seed)
     for name, write in (("base", answer_only), ("reasoner", think_first)):
-        with TemporaryDirectory() as place, clock.measure():
-            train_reasoner(place, write=write, config=recipe)
-            trained.append(load_reasoner(place))
+        with clock.measure():
+            trained.append(fresh_reasoner(write=write, config=recipe))
         seconds[name] = clock.seconds
-    (base, _), (reasoner, tokenizer) = trained
+    (base, _, _), (reasoner, tokenizer, _) = trained
     learner = copy.deepcopy(reasoner)
     hard = (
         problem
         for problem in iterate_problems(seed=1_000 + seed)
-        if len(problem.steps) > 2  # the others are nearly always solved
+        if len(problem.steps) > 2
     )
     with clock.measure():
         train_grpo(learner, tokenizer, hard, replace(config.grpo, seed=seed))
@@ -302,6 +299,7 @@ def train_models(
     return Models(tokenizer, base, reasoner, verifier, learner), seconds
 
 
+# %% book/reasoning/capstone.md#run_ladder
 def run_ladder(config: LadderConfig, seed: int) -> dict[str, Any]:
     """One seed's ladder as a record: who was right where, and costs."""
     models, seconds = train_models(config, seed)

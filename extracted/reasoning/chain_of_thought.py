@@ -1,4 +1,4 @@
-# Generated from book/reasoning/chain_of_thought.md; do not edit (f3c6808f1819)
+# Generated from book/reasoning/chain_of_thought.md; do not edit (8400903c313f)
 """The same model and examples trained on answers alone and on steps; why steps help,
 what in them helps, and how long a thought may be.
 """
@@ -8,8 +8,10 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -118,30 +120,36 @@ def collate(
     return ids[:, :-1], ids[:, 1:], counted[:, 1:]
 
 
-# %% book/reasoning/chain_of_thought.md#ExampleBatches
-class ExampleBatches(Iterator[tuple[Tensor, Tensor, Tensor]]):
-    """Endless batches of examples of similar length, each once an epoch."""
+# %% book/reasoning/chain_of_thought.md#Item
+Item = TypeVar("Item")
+
+
+class LengthBatches(Iterator[tuple[Tensor, ...]], Generic[Item]):
+    """Endless batches of items of similar length, each once an epoch.
+
+    `join` makes the tensors of a batch from its items.
+    """
 
     def __init__(
         self,
-        examples: Sequence[Example],
+        items: Sequence[Item],
+        lengths: Sequence[int],
+        join: Callable[[list[Item]], tuple[Tensor, ...]],
         *,
         batch_size: int,
-        pad_id: int,
         seed: int = 0,
     ) -> None:
-        if len(examples) < batch_size:
+        if len(items) < batch_size:
             raise ValueError(
-                f"{len(examples)} examples do not fill a batch of "
+                f"{len(items)} examples do not fill a batch of "
                 f"{batch_size}; give more, or a smaller batch_size"
             )
-        self.examples, self.pad_id = examples, pad_id
+        self.items, self.lengths, self.join = items, lengths, join
         self.batch_size, self.seed = batch_size, seed
-        self.per_epoch = -(-len(examples) // batch_size)
-        self.lengths = [len(e.prompt) + len(e.target) for e in examples]
+        self.per_epoch = -(-len(items) // batch_size)
         self.batches_read, self._epoch = 0, -1
 
-    def __next__(self) -> tuple[Tensor, Tensor, Tensor]:
+    def __next__(self) -> tuple[Tensor, ...]:
         epoch, place = divmod(self.batches_read, self.per_epoch)
         if epoch != self._epoch:
             self._order = length_buckets(
@@ -150,8 +158,7 @@ class ExampleBatches(Iterator[tuple[Tensor, Tensor, Tensor]]):
             )
             self._epoch = epoch
         self.batches_read += 1
-        chosen = [self.examples[i] for i in self._order[place]]
-        return collate(chosen, self.pad_id)
+        return self.join([self.items[i] for i in self._order[place]])
 
     def state_dict(self) -> dict[str, int]:
         """Where the run stands."""
@@ -164,6 +171,24 @@ class ExampleBatches(Iterator[tuple[Tensor, Tensor, Tensor]]):
                 f"the state is of seed {state['seed']}, not {self.seed}"
             )
         self.batches_read = state["batches_read"]
+
+
+class ExampleBatches(LengthBatches[Example]):
+    """Such batches of examples: inputs, targets and the loss mask."""
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        *,
+        batch_size: int,
+        pad_id: int,
+        seed: int = 0,
+    ) -> None:
+        lengths = [len(e.prompt) + len(e.target) for e in examples]
+        super().__init__(
+            examples, lengths, partial(collate, pad_id=pad_id),
+            batch_size=batch_size, seed=seed,
+        )
 
 
 # %% book/reasoning/chain_of_thought.md#REASONER_CONFIG
@@ -197,16 +222,13 @@ def new_reasoner(tokenizer: Tokenizer, *, seed: int = 0) -> RotaryGPT:
     return RotaryGPT(shape, generator=generator)
 
 
-def train_reasoner(
-    directory: str | Path,
+# %% book/reasoning/chain_of_thought.md#fresh_reasoner
+def fresh_reasoner(
     *,
     write: Writer = think_first,
     config: TrainConfig = REASONER_CONFIG,
-) -> list[dict[str, float]]:
-    """Train a new model on what `write` makes of problems; save it; the log.
-
-    Each problem is seen once: there are as many as the steps need.
-    """
+) -> tuple[RotaryGPT, Tokenizer, list[dict[str, float]]]:
+    """A new model trained on what `write` makes of problems, and the log."""
     with TemporaryDirectory() as scratch:
         train_problem_tokenizer(scratch)
         tokenizer = Tokenizer.load(scratch)
@@ -215,6 +237,17 @@ def train_reasoner(
     examples = make_examples(problems, tokenizer, write, seed=config.seed)
     model = new_reasoner(tokenizer, seed=config.seed)
     log = finetune(model, examples, tokenizer, config)
+    return model, tokenizer, log
+
+
+def train_reasoner(
+    directory: str | Path,
+    *,
+    write: Writer = think_first,
+    config: TrainConfig = REASONER_CONFIG,
+) -> list[dict[str, float]]:
+    """Save a `fresh_reasoner`; the log."""
+    model, tokenizer, log = fresh_reasoner(write=write, config=config)
     save_model(model, tokenizer, directory)
     return log
 
@@ -261,6 +294,7 @@ def judge(
     return Attempt(completion, text, check_rationale(problem, plain))
 
 
+# %% book/reasoning/chain_of_thought.md#solve
 def solve(
     model: GPT,
     tokenizer: Tokenizer,

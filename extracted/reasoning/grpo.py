@@ -1,4 +1,4 @@
-# Generated from book/reasoning/grpo.md; do not edit (0c51884fd509)
+# Generated from book/reasoning/grpo.md; do not edit (4c364dc8531f)
 """Reinforcement learning from rewards that can be checked, built from parts that are
 tested one by one, and what happens when the wrong thing is paid.
 """
@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -35,10 +34,10 @@ from extracted.reasoning.chain_of_thought import (
     Example,
     collate,
     encode_question,
+    fresh_reasoner,
     judge,
     load_reasoner,
     solve,
-    train_reasoner,
 )
 from extracted.reasoning.problems import (
     Problem,
@@ -414,6 +413,7 @@ def train_grpo(
     return log
 
 
+# %% book/reasoning/grpo.md#take
 def take(supply: Iterator[Problem], count: int) -> list[Problem]:
     """The next problems of an iteration."""
     batch = list(islice(supply, count))
@@ -455,10 +455,10 @@ def train_reasoner_grpo(
 
     `reasoner` is the directory of one; without, it is trained first.
     """
-    with TemporaryDirectory() as scratch:
-        if reasoner is None:
-            train_reasoner(scratch)
-        model, tokenizer = load_reasoner(reasoner or scratch)
+    if reasoner is None:
+        model, tokenizer, _ = fresh_reasoner()
+    else:
+        model, tokenizer = load_reasoner(reasoner)
     log = train_grpo(
         model, tokenizer, iterate_problems(seed=1_000 + config.seed), config,
         validation=generate_problems(300, "validation"),

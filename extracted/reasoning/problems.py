@@ -1,4 +1,4 @@
-# Generated from book/reasoning/problems.md; do not edit (bdbba96d301e)
+# Generated from book/reasoning/problems.md; do not edit (06db8018b4f9)
 """Word problems by the thousand, in splits that cannot leak, with solutions in steps
 and a checker that says which step is wrong.
 """
@@ -23,7 +23,7 @@ LARGEST = 99  # of all numbers in a problem
 def compute(op: str, a: int, b: int) -> int:
     """The whole number a op b; 0, which nothing here is, if there is none."""
     if op == "/":
-        return a // b if a % b == 0 else 0
+        return a // b if b and a % b == 0 else 0
     return {"+": a + b, "-": a - b, "*": a * b}[op]
 
 

@@ -1,4 +1,4 @@
-# Generated from book/reasoning/reasoning_attention.md; do not edit (04e78d972d49)
+# Generated from book/reasoning/reasoning_attention.md; do not edit (dba2cefa6a6a)
 """What a model reads while it reasons, shown by cutting it off; masks that keep a step
 to the question and what it depends on, with a correct cache; and a learned preference
 for dependency.
@@ -115,6 +115,7 @@ def numbers(ids: Tensor, marks: Marks) -> Tensor:
     return torch.where(digit >= 0, total, -1)
 
 
+# %% book/reasoning/reasoning_attention.md#Thought
 class Thought(NamedTuple):
     """What can be known of a batch of texts, each token from its past."""
 
@@ -259,6 +260,7 @@ class StepGPT(RotaryGPT):
         )
 
 
+# %% book/reasoning/reasoning_attention.md#with_rule
 def with_rule(
     model: GPT,
     tokenizer: Tokenizer,

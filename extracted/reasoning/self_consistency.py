@@ -1,4 +1,4 @@
-# Generated from book/reasoning/self_consistency.md; do not edit (f868c2e2506b)
+# Generated from book/reasoning/self_consistency.md; do not edit (1917c2345b77)
 """Many attempts and a vote; when the majority is wrong, what agreement knows, and what
 a vote costs beside a longer training.
 """
@@ -136,6 +136,7 @@ def confidence(completion: Completion, sharpness: float = 1.0) -> float:
     return math.exp(sharpness * mean)
 
 
+# %% book/reasoning/self_consistency.md#Ballots
 @dataclass(frozen=True)
 class Ballots:
     """The attempts at P problems, n each, as what a vote needs of them."""

@@ -1,4 +1,4 @@
-# Generated from book/reasoning/verifiers.md; do not edit (b9310d0dda57)
+# Generated from book/reasoning/verifiers.md; do not edit (08e6734f25ed)
 """A copy of the reasoner learns to say how probably each step is right; votes weighted
 by it, its calibration, and how it is fooled.
 """
@@ -6,7 +6,7 @@ by it, its calibration, and how it is fooled.
 # %% book/reasoning/verifiers.md#imports
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,19 +15,19 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from extracted.foundations.data import length_buckets, pad_batch
+from extracted.foundations.data import pad_batch
 from extracted.foundations.generation import SamplingParams, generate
 from extracted.foundations.gpt import GPT
 from extracted.foundations.language_modeling import END_OF_TEXT
-from extracted.foundations.optimization import (
-    build_optimizer,
-    clip_gradients,
-    warmup_stable_decay,
+from extracted.foundations.pretraining import (
+    TrainConfig,
+    Trainer,
+    save_model,
 )
-from extracted.foundations.pretraining import save_model
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.chain_of_thought import (
     Attempt,
+    LengthBatches,
     encode_question,
     judge,
     load_reasoner,
@@ -127,6 +127,7 @@ class Reading:
     labels: list[bool]
 
 
+# %% book/reasoning/verifiers.md#read_attempts
 def read_attempts(
     tokenizer: Tokenizer,
     problems: Sequence[Problem],
@@ -152,6 +153,7 @@ def read_attempts(
     return rows
 
 
+# %% book/reasoning/verifiers.md#undecided
 def undecided(rows: Sequence[Sequence[Reading]]) -> list[Reading]:
     """Of problems with right and wrong attempts, each attempt once."""
     kept: dict[tuple[int, ...], Reading] = {}
@@ -213,13 +215,12 @@ class Verifier(nn.Module):
         return logits
 
 
+# %% book/reasoning/verifiers.md#LEAST
 LEAST = -5.0  # ln p below which a token is no more surprising
 
 
 def collate_readings(
     readings: Sequence[Reading],
-    *,
-    device: torch.device | str = "cpu",
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Ids and log-probabilities (B, T), labels and a mask, (B, T, 2)."""
     ids, _ = pad_batch([reading.ids for reading in readings], pad_id=0)
@@ -233,18 +234,20 @@ def collate_readings(
         counted[row, steps, 0] = counted[row, last, 1] = 1.0
         labels[row, steps, 0] = torch.tensor(right, dtype=torch.float)
         labels[row, last, 1] = float(answer)
-    ids, logprobs = ids.to(device), logprobs.to(device)
-    return ids, logprobs, labels.to(device), counted.to(device)
+    return ids, logprobs, labels, counted
 
 
 # %% book/reasoning/verifiers.md#reading_loss
-def reading_loss(verifier: Verifier, readings: Sequence[Reading]) -> Tensor:
-    """Mean cross-entropy in nats at the labelled places of the readings."""
-    ids, logprobs, labels, counted = collate_readings(
-        readings, device=verifier.hesitation.device
-    )
+def reading_loss(
+    verifier: Callable[[Tensor, Tensor], Tensor],
+    ids: Tensor,
+    logprobs: Tensor,
+    labels: Tensor,
+    counted: Tensor,
+) -> Tensor:
+    """Mean cross-entropy in nats of labels (B, T, 2) where `counted` is 1."""
     losses = F.binary_cross_entropy_with_logits(
-        verifier(ids, logprobs), labels, reduction="none"
+        verifier(ids, logprobs).float(), labels, reduction="none"
     )
     return (losses * counted).sum() / counted.sum()
 
@@ -265,27 +268,18 @@ def fit_verifier(
             "there is nothing to learn: no problem has right and wrong "
             "attempts; sample more problems, or more attempts at each"
         )
-    verifier = Verifier(model).to(model.tokens.weight.device)
-    optimizer = build_optimizer(verifier, rate=rate, matrix_rate=matrix_rate)
-    lengths = [len(reading.ids) for reading in readings]
-    batches = [
-        batch
-        for epoch in range(epochs)
-        for batch in length_buckets(
-            lengths, batch_size=batch_size, seed=seed, epoch=epoch
-        )
-    ]
-    steps = len(batches)
-    for step, batch in enumerate(batches):
-        factor = warmup_stable_decay(
-            step, steps=steps, warmup=min(20, steps // 4), decay=steps // 2
-        )
-        optimizer.set_rate(factor)
-        loss = reading_loss(verifier, [readings[i] for i in batch])
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        clip_gradients(verifier.parameters(), 1.0)
-        optimizer.step()
+    batches = LengthBatches(
+        readings, [len(reading.ids) for reading in readings],
+        collate_readings, batch_size=min(batch_size, len(readings)),
+        seed=seed,
+    )
+    config = TrainConfig(
+        steps=epochs * batches.per_epoch, rate=rate, matrix_rate=matrix_rate,
+        seed=seed, device=str(model.tokens.weight.device), log_every=0,
+        evaluate_every=0,
+    )
+    verifier = Verifier(model)
+    Trainer(verifier, batches, config, loss=reading_loss).run()
     return verifier.eval()
 
 
@@ -298,7 +292,8 @@ def step_logits(
     if not readings:
         return []
     device = verifier.hesitation.device
-    ids, logprobs, _, counted = collate_readings(readings, device=device)
+    parts = (part.to(device) for part in collate_readings(readings))
+    ids, logprobs, _, counted = parts
     logits = verifier(ids, logprobs)
     return [
         row[mask.bool()].tolist()
@@ -306,6 +301,13 @@ def step_logits(
     ]
 
 
+def sigmoid(z: float) -> float:
+    """1 / (1 + exp(-z)), for any z."""
+    small = math.exp(-abs(z))
+    return (1 if z >= 0 else small) / (1 + small)
+
+
+# %% book/reasoning/verifiers.md#combine
 def combine(scores: Sequence[float], how: str = "product") -> float:
     """One score of several steps' and, last, the answer's probability."""
     if how not in ("min", "product", "answer", "all"):
@@ -331,12 +333,6 @@ def score_attempts(
         [combine([sigmoid(z) for z in logits], how) for logits in found]
         for found in (step_logits(verifier, row) for row in rows)
     ]
-
-
-def sigmoid(z: float) -> float:
-    """1 / (1 + exp(-z)), for any z."""
-    small = math.exp(-abs(z))
-    return (1 if z >= 0 else small) / (1 + small)
 
 
 # %% book/reasoning/verifiers.md#Bin

@@ -25,15 +25,12 @@ from extracted.reasoning.capstone import (
     t_interval,
 )
 from extracted.reasoning.chain_of_thought import paired_p_value, solve
-from extracted.reasoning.problems import generate_problems, train_problem_tokenizer
+from extracted.reasoning.problems import generate_problems
 from extracted.reasoning.verifiers import Verifier
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
-    place = tmp_path_factory.mktemp("tokenizer")
-    train_problem_tokenizer(place)
-    tokenizer = Tokenizer.load(place)
+def models(tokenizer: Tokenizer) -> Models:
     shape = GPTConfig(tokenizer.vocab_size, 256, 1, 2, 16, bias=False)
     model = RotaryGPT(shape).eval()
     return Models(tokenizer, model, model, Verifier(model).eval(), model)

@@ -34,15 +34,7 @@ from extracted.reasoning.problems import (
     END_THINK,
     THINK,
     generate_problems,
-    train_problem_tokenizer,
 )
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    place = tmp_path_factory.mktemp("tokenizer")
-    train_problem_tokenizer(place)
-    return Tokenizer.load(place)
 
 
 def test_a_target_is_the_text_and_its_end(tokenizer: Tokenizer) -> None:

@@ -36,14 +36,7 @@ from extracted.reasoning.distillation import (
     target_logits,
     written_examples,
 )
-from extracted.reasoning.problems import generate_problems, train_problem_tokenizer
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    place = tmp_path_factory.mktemp("tokenizer")
-    train_problem_tokenizer(place)
-    return Tokenizer.load(place)
+from extracted.reasoning.problems import generate_problems
 
 
 @pytest.fixture(scope="module")

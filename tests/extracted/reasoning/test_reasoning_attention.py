@@ -21,7 +21,7 @@ from extracted.reasoning.chain_of_thought import (
     solve,
     think_first,
 )
-from extracted.reasoning.problems import generate_problems, train_problem_tokenizer
+from extracted.reasoning.problems import generate_problems
 from extracted.reasoning.reasoning_attention import (
     BiasedGPT,
     Marks,
@@ -201,13 +201,6 @@ def test_rules_are_nested() -> None:
         for rule in (read_results, read_needed):
             found = rule(thought, T)
             assert not (own & ~found).any() and not (found & ~everything).any()
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    place = tmp_path_factory.mktemp("tokenizer")
-    train_problem_tokenizer(place)
-    return Tokenizer.load(place)
 
 
 def batch(tokenizer: Tokenizer, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,14 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from extracted.foundations.generation import Completion
-from extracted.foundations.gpt import GPT, GPTConfig, RotaryGPT
+from extracted.foundations.gpt import GPTConfig, RotaryGPT
 from extracted.foundations.language_modeling import END_OF_TEXT
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.chain_of_thought import Attempt, encode_question, judge
 from extracted.reasoning.problems import (
     Problem,
     generate_problems,
-    train_problem_tokenizer,
     write_rationale,
 )
 from extracted.reasoning.self_consistency import majority_vote
@@ -46,13 +45,6 @@ from extracted.reasoning.verifiers import (
     vote_weights,
     within_auc,
 )
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    place = tmp_path_factory.mktemp("tokenizer")
-    train_problem_tokenizer(place)
-    return Tokenizer.load(place)
 
 
 @pytest.fixture(scope="module")
@@ -165,21 +157,6 @@ def test_a_verifier_begins_as_the_model_and_leaves_it_alone(model: RotaryGPT) ->
     generator = torch.Generator().manual_seed(0)
     fit_verifier(model, [reading(i > 3, generator) for i in range(8)], epochs=1)
     assert torch.equal(model.tokens.weight, before)
-
-
-def test_a_verifier_works_where_its_model_is(tokenizer: Tokenizer) -> None:
-    # On "meta", as on a GPU, an operation with a tensor on the CPU is an error.
-    shape = GPTConfig(tokenizer.vocab_size, 64, 1, 2, 16)
-    with torch.device("meta"):
-        model = GPT(shape)
-    generator = torch.Generator().manual_seed(0)
-    data = [reading(i > 3, generator) for i in range(8)]
-    verifier = fit_verifier(model, data, epochs=1)
-    assert {weight.device.type for weight in verifier.parameters()} == {"meta"}
-    ids, logprobs, *_ = collate_readings(data, device="meta")
-    assert verifier(ids, logprobs).device.type == "meta"
-    with pytest.raises(RuntimeError, match="device"):
-        verifier(*collate_readings(data)[:2])
 
 
 def test_rates_of_zero_teach_nothing(model: RotaryGPT) -> None:
