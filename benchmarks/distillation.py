@@ -16,20 +16,22 @@ from typing import Any
 import torch
 from harness import digits, main, progress
 
+from extracted.alignment.evaluation import paired_p_value
+from extracted.alignment.instruction_tuning import (
+    BATCH_SIZE,
+    Example,
+    ExampleBatches,
+    finetune,
+)
 from extracted.foundations.gpt import GPT
 from extracted.foundations.language_modeling import END_OF_TEXT
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.capstone import pooled_differences, sign_flip_p_value
 from extracted.reasoning.chain_of_thought import (
-    BATCH_SIZE,
     REASONER_CONFIG,
     Attempt,
-    Example,
-    ExampleBatches,
-    finetune,
     fresh_reasoner,
     make_examples,
-    paired_p_value,
     solve,
     think_first,
 )

@@ -14,14 +14,10 @@ from typing import Any
 import torch
 from harness import digits, main, progress
 
+from extracted.alignment.evaluation import paired_p_value
 from extracted.foundations.gpt import GPT
 from extracted.foundations.tokenizer import Tokenizer
-from extracted.reasoning.chain_of_thought import (
-    REASONER_CONFIG,
-    fresh_reasoner,
-    paired_p_value,
-    solve,
-)
+from extracted.reasoning.chain_of_thought import REASONER_CONFIG, fresh_reasoner, solve
 from extracted.reasoning.grpo import METHODS, GRPOConfig, train_grpo
 from extracted.reasoning.problems import generate_problems, iterate_problems
 

@@ -32,15 +32,13 @@ from typing import Any, TypeVar
 import torch
 from harness import digits, main, progress
 
+from extracted.alignment.evaluation import paired_p_value, wilson_interval
+from extracted.alignment.instruction_tuning import BATCH_SIZE, finetune
 from extracted.foundations.data import in_validation
 from extracted.foundations.generation import Completion, SamplingParams, generate
 from extracted.foundations.gpt import GPT, GPTConfig
 from extracted.foundations.language_modeling import END_OF_TEXT, Dice
-from extracted.foundations.pretrained_weights import (
-    export_gpt2,
-    fetch_gpt2,
-    load_gpt2,
-)
+from extracted.foundations.pretrained_weights import export_gpt2, fetch_gpt2, load_gpt2
 from extracted.foundations.pretraining import TrainConfig
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.answers import (
@@ -50,13 +48,9 @@ from extracted.reasoning.answers import (
     load_gsm8k,
 )
 from extracted.reasoning.chain_of_thought import (
-    BATCH_SIZE,
     answer_only,
     encode_question,
-    finetune,
     make_examples,
-    paired_p_value,
-    wilson_interval,
 )
 from extracted.reasoning.problems import iterate_problems, write_rationale
 from extracted.reasoning.self_consistency import majority_vote

@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from harness import digits, main, progress
 
+from extracted.alignment.instruction_tuning import BATCH_SIZE, finetune
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.chain_of_thought import (
-    BATCH_SIZE,
     REASONER_CONFIG,
-    finetune,
     make_examples,
     new_reasoner,
     solve,

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from harness import digits, main, progress
 
+from extracted.alignment.instruction_tuning import BATCH_SIZE
 from extracted.reasoning.chain_of_thought import (
-    BATCH_SIZE,
     REASONER_CONFIG,
     fresh_reasoner,
     make_examples,

@@ -1,4 +1,4 @@
-# Generated from book/reasoning/capstone.md; do not edit (01040d1fdc81)
+# Generated from book/reasoning/capstone.md; do not edit (b5ead3bfbe18)
 """The whole ladder in one table, from answers alone to a verified reasoner that
 practised, with seeds, intervals, paired tests and the cost of every rung.
 """
@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from statistics import fmean, stdev
 from typing import Any
 
+from extracted.alignment.reward_model import sigmoid
 from extracted.foundations.gpt import GPT
 from extracted.foundations.pretraining import TrainConfig
 from extracted.foundations.tokenizer import Tokenizer
@@ -33,7 +33,6 @@ from extracted.reasoning.verifiers import (
     Verifier,
     combine,
     read_attempts,
-    sigmoid,
     step_logits,
     train_verifier,
     vote_weights,
@@ -207,18 +206,6 @@ def climb(
         last.vote(), last.vote(weighing),
     )
     return dict(zip(RUNGS, found, strict=True))
-
-
-# %% book/reasoning/capstone.md#T_QUANTILES
-T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-
-
-def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half width of the 95 % interval of 2 to 10 runs."""
-    n = len(values)
-    if not 2 <= n <= len(T_QUANTILES) + 1:
-        raise ValueError(f"{n} runs: the interval is tabled for 2 to 10")
-    return fmean(values), T_QUANTILES[n - 2] * stdev(values) / n**0.5
 
 
 # %% book/reasoning/capstone.md#sign_flip_p_value

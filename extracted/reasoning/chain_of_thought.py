@@ -1,23 +1,22 @@
-# Generated from book/reasoning/chain_of_thought.md; do not edit (8400903c313f)
+# Generated from book/reasoning/chain_of_thought.md; do not edit (500e5becc556)
 """The same model and examples trained on answers alone and on steps; why steps help,
 what in them helps, and how long a thought may be.
 """
 
 # %% book/reasoning/chain_of_thought.md#imports
-import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Generic, TypeVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from extracted.foundations.data import length_buckets, pad_batch
+from extracted.alignment.instruction_tuning import (
+    BATCH_SIZE,
+    Example,
+    finetune,
+)
 from extracted.foundations.generation import (
     Completion,
     SamplingParams,
@@ -27,7 +26,6 @@ from extracted.foundations.gpt import GPT, GPTConfig, RotaryGPT
 from extracted.foundations.language_modeling import END_OF_TEXT, Dice
 from extracted.foundations.pretraining import (
     TrainConfig,
-    Trainer,
     load_model,
     save_model,
 )
@@ -59,14 +57,6 @@ def think_first(problem: Problem, dice: Dice) -> str:
     return f"{THINK}{thought}{END_THINK}#### {problem.answer}"
 
 
-@dataclass(frozen=True)
-class Example:
-    """Token ids of a prompt and of the target that shall follow it."""
-
-    prompt: list[int]
-    target: list[int]
-
-
 def encode_question(tokenizer: Tokenizer, problem: Problem) -> list[int]:
     """A separator and the question, which begins with a space."""
     start = tokenizer.special_tokens[END_OF_TEXT]
@@ -93,124 +83,8 @@ def make_examples(
     ]
 
 
-# %% book/reasoning/chain_of_thought.md#target_loss
-def target_loss(
-    model: Callable[[Tensor], Tensor],
-    inputs: Tensor,
-    targets: Tensor,
-    counted: Tensor,
-) -> Tensor:
-    """Mean cross-entropy in nats of targets (B, T) where `counted` is 1."""
-    logits = model(inputs).float()
-    losses = F.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), reduction="none"
-    )
-    return (losses * counted.flatten()).sum() / counted.sum()
-
-
-def collate(
-    examples: Sequence[Example], pad_id: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs, targets and the loss mask, each (B, T), padded on the right."""
-    rows = [example.prompt + example.target for example in examples]
-    ids, mask = pad_batch(rows, pad_id=pad_id)
-    counted = mask.float()
-    for row, example in enumerate(examples):
-        counted[row, : len(example.prompt)] = 0.0
-    return ids[:, :-1], ids[:, 1:], counted[:, 1:]
-
-
-# %% book/reasoning/chain_of_thought.md#Item
-Item = TypeVar("Item")
-
-
-class LengthBatches(Iterator[tuple[Tensor, ...]], Generic[Item]):
-    """Endless batches of items of similar length, each once an epoch.
-
-    `join` makes the tensors of a batch from its items.
-    """
-
-    def __init__(
-        self,
-        items: Sequence[Item],
-        lengths: Sequence[int],
-        join: Callable[[list[Item]], tuple[Tensor, ...]],
-        *,
-        batch_size: int,
-        seed: int = 0,
-    ) -> None:
-        if len(items) < batch_size:
-            raise ValueError(
-                f"{len(items)} examples do not fill a batch of "
-                f"{batch_size}; give more, or a smaller batch_size"
-            )
-        self.items, self.lengths, self.join = items, lengths, join
-        self.batch_size, self.seed = batch_size, seed
-        self.per_epoch = -(-len(items) // batch_size)
-        self.batches_read, self._epoch = 0, -1
-
-    def __next__(self) -> tuple[Tensor, ...]:
-        epoch, place = divmod(self.batches_read, self.per_epoch)
-        if epoch != self._epoch:
-            self._order = length_buckets(
-                self.lengths, batch_size=self.batch_size, seed=self.seed,
-                epoch=epoch,
-            )
-            self._epoch = epoch
-        self.batches_read += 1
-        return self.join([self.items[i] for i in self._order[place]])
-
-    def state_dict(self) -> dict[str, int]:
-        """Where the run stands."""
-        return {"batches_read": self.batches_read, "seed": self.seed}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where `state` was taken, with the same examples."""
-        if state["seed"] != self.seed:
-            raise ValueError(
-                f"the state is of seed {state['seed']}, not {self.seed}"
-            )
-        self.batches_read = state["batches_read"]
-
-
-class ExampleBatches(LengthBatches[Example]):
-    """Such batches of examples: inputs, targets and the loss mask."""
-
-    def __init__(
-        self,
-        examples: Sequence[Example],
-        *,
-        batch_size: int,
-        pad_id: int,
-        seed: int = 0,
-    ) -> None:
-        lengths = [len(e.prompt) + len(e.target) for e in examples]
-        super().__init__(
-            examples, lengths, partial(collate, pad_id=pad_id),
-            batch_size=batch_size, seed=seed,
-        )
-
-
 # %% book/reasoning/chain_of_thought.md#REASONER_CONFIG
 REASONER_CONFIG = TrainConfig(steps=1800, log_every=100, evaluate_every=0)
-BATCH_SIZE = 16
-
-
-def finetune(
-    model: GPT,
-    examples: Sequence[Example],
-    tokenizer: Tokenizer,
-    config: TrainConfig,
-) -> list[dict[str, float]]:
-    """Train a model on examples in place; the log."""
-    batches = ExampleBatches(
-        examples, batch_size=BATCH_SIZE, seed=config.seed,
-        pad_id=tokenizer.special_tokens[END_OF_TEXT],
-    )
-    trainer = Trainer(model, batches, config, loss=target_loss)
-    log = trainer.run()
-    model.eval()
-    return log
 
 
 def new_reasoner(tokenizer: Tokenizer, *, seed: int = 0) -> RotaryGPT:
@@ -316,28 +190,6 @@ def solve(
         [judge(tokenizer, problem, completion) for completion in completions]
         for problem, completions in zip(problems, found, strict=True)
     ]
-
-
-# %% book/reasoning/chain_of_thought.md#wilson_interval
-def wilson_interval(right: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a rate of which `right` of `total` were seen."""
-    if total < 1:
-        raise ValueError("no trials: an interval needs at least one")
-    z, rate = 1.959964, right / total
-    middle = rate + z * z / (2 * total)
-    half = z * math.sqrt(rate * (1 - rate) / total + (z / total) ** 2 / 4)
-    scale = 1 + z * z / total
-    return max(0.0, (middle - half) / scale), (middle + half) / scale
-
-
-def paired_p_value(first: Sequence[bool], second: Sequence[bool]) -> float:
-    """McNemar's exact two-sided p-value for two results on one exam."""
-    pairs = list(zip(first, second, strict=True))
-    wins = sum(a and not b for a, b in pairs)
-    n = wins + sum(b and not a for a, b in pairs)
-    low = min(wins, n - wins)
-    tail = sum(math.comb(n, k) for k in range(low + 1))
-    return min(1.0, tail / 2 ** (n - 1) if n else 1.0)
 
 
 # %% book/reasoning/chain_of_thought.md#think_within

@@ -1,4 +1,4 @@
-# Generated from book/reasoning/distillation.md; do not edit (e8cfa94c1e22)
+# Generated from book/reasoning/distillation.md; do not edit (2239e4989756)
 """What a smaller model learns from a larger one, from its texts, from its
 distributions, and from its opinion of what the small one writes itself.
 """
@@ -10,19 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from extracted.alignment.instruction_tuning import Example, collate
 from extracted.foundations.data import length_buckets
 from extracted.foundations.gpt import GPT, GPTConfig, RotaryGPT
 from extracted.foundations.language_modeling import END_OF_TEXT
-from extracted.foundations.pretraining import (
-    Batches,
-    TrainConfig,
-    Trainer,
-)
+from extracted.foundations.pretraining import Batches, TrainConfig, Trainer
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.chain_of_thought import (
     Attempt,
-    Example,
-    collate,
     encode_question,
     solve,
 )

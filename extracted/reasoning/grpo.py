@@ -1,4 +1,4 @@
-# Generated from book/reasoning/grpo.md; do not edit (4c364dc8531f)
+# Generated from book/reasoning/grpo.md; do not edit (16e98fc420ac)
 """Reinforcement learning from rewards that can be checked, built from parts that are
 tested one by one, and what happens when the wrong thing is paid.
 """
@@ -14,11 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from extracted.foundations.generation import (
-    SamplingParams,
-    generate,
-    warp,
+from extracted.alignment.instruction_tuning import Example, collate
+from extracted.alignment.rlhf import (
+    clipped_objective,
+    k3_kl,
+    policy_ratio,
+    token_logprobs,
 )
+from extracted.foundations.generation import SamplingParams, generate
 from extracted.foundations.gpt import GPT
 from extracted.foundations.language_modeling import END_OF_TEXT
 from extracted.foundations.optimization import (
@@ -31,8 +34,6 @@ from extracted.foundations.pretraining import save_model
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.chain_of_thought import (
     Attempt,
-    Example,
-    collate,
     encode_question,
     fresh_reasoner,
     judge,
@@ -108,28 +109,6 @@ def collect_rollouts(
     )
 
 
-# %% book/reasoning/grpo.md#token_logprobs
-def token_logprobs(
-    model: GPT, ids: Tensor, counted: Tensor, params: SamplingParams
-) -> Tensor:
-    """ln of the probability with which `params` draws each next token.
-
-    `ids` (R, T) is padded on the right; the result (R, T - 1) is 0 where
-    `counted` is False. A token that a cut removes has -inf.
-    """
-    if params.temperature == 0 or params.repetition_penalty != 1:
-        raise ValueError(
-            "greedy decoding and repetition penalties are no policy to "
-            "differentiate; use a temperature above 0 and a penalty of 1"
-        )
-    states = model.hidden(ids[:, :-1])[counted]  # (R, T - 1, C) -> (N, C)
-    logits = warp(model.readout(states).float(), params)
-    logprobs = logits.log_softmax(dim=-1)
-    chosen = logprobs.gather(1, ids[:, 1:][counted][:, None])[:, 0]
-    zeros = torch.zeros_like(counted, dtype=chosen.dtype)
-    return zeros.masked_scatter(counted, chosen)
-
-
 # %% book/reasoning/grpo.md#group_advantages
 def group_advantages(rewards: Tensor, scale: str = "std") -> Tensor:
     """Rewards (P, G) less their group's mean, over its deviation for "std".
@@ -152,24 +131,6 @@ def group_advantages(rewards: Tensor, scale: str = "std") -> Tensor:
 def informative(rewards: Tensor) -> Tensor:
     """Which groups (P,) of rewards (P, G) do not all earn the same."""
     return (rewards != rewards[:, :1]).any(dim=1)
-
-
-# %% book/reasoning/grpo.md#policy_ratio
-def policy_ratio(logp: Tensor, drawn: Tensor) -> Tensor:
-    """New over old probability of each token, (R, T)."""
-    return (logp - drawn).exp()
-
-
-def clipped_objective(
-    ratio: Tensor, advantages: Tensor, low: float, high: float
-) -> Tensor:
-    """What PPO maximizes: no pay beyond 1 - low and 1 + high.
-
-    `advantages` broadcasts over `ratio`. Schulman et al. (2017); two bounds
-    that differ are DAPO's, Yu et al. (2025).
-    """
-    clipped = ratio.clamp(1 - low, 1 + high)
-    return torch.minimum(ratio * advantages, clipped * advantages)
 
 
 # %% book/reasoning/grpo.md#Surrogate
@@ -236,16 +197,6 @@ def fixed_mean(values: Tensor, counted: Tensor, length: int) -> Tensor:
     """The sum over a constant, rows times `length`. Dr. GRPO."""
     total = torch.where(counted, values, 0.0).sum()
     return total / (len(values) * length)
-
-
-# %% book/reasoning/grpo.md#k3_kl
-def k3_kl(logp: Tensor, ref_logp: Tensor) -> Tensor:
-    """An estimate of KL(policy || reference) at tokens of the policy.
-
-    Non-negative, and unbiased for the value. Schulman (2020).
-    """
-    log_ratio = ref_logp - logp
-    return torch.expm1(log_ratio) - log_ratio
 
 
 # %% book/reasoning/grpo.md#GRPOConfig

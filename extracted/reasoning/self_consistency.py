@@ -1,4 +1,4 @@
-# Generated from book/reasoning/self_consistency.md; do not edit (1917c2345b77)
+# Generated from book/reasoning/self_consistency.md; do not edit (eae6b6b7cbd6)
 """Many attempts and a vote; when the majority is wrong, what agreement knows, and what
 a vote costs beside a longer training.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from extracted.foundations.generation import Completion
 from extracted.reasoning.chain_of_thought import Attempt
@@ -103,25 +103,6 @@ def vote_curve(
         led = np.take_along_axis(hit, np.maximum(place, 0), axis=1)
         curve[i] = (led & (place >= 0)).mean(axis=0)
     return curve
-
-
-# %% book/reasoning/self_consistency.md#bootstrap_interval
-def bootstrap_interval(
-    values: ArrayLike, *, resamples: int = 1000, seed: int = 0
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """95 % interval of the mean over problems of `values` (P, ...).
-
-    The percentile bootstrap over problems: Efron (1979).
-    """
-    table = np.asarray(values, dtype=float)
-    if len(table) < 2:
-        raise ValueError("an interval over problems needs two or more")
-    rng = np.random.default_rng(seed)
-    share = np.full(len(table), 1 / len(table))
-    counts = rng.multinomial(len(table), share, size=resamples)
-    means = np.tensordot(counts / len(table), table, axes=1)
-    low, high = np.quantile(means, [0.025, 0.975], axis=0)
-    return low, high
 
 
 # %% book/reasoning/self_consistency.md#confidence

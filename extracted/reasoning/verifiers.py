@@ -1,4 +1,4 @@
-# Generated from book/reasoning/verifiers.md; do not edit (08e6734f25ed)
+# Generated from book/reasoning/verifiers.md; do not edit (6199bb67d570)
 """A copy of the reasoner learns to say how probably each step is right; votes weighted
 by it, its calibration, and how it is fooled.
 """
@@ -15,19 +15,16 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from extracted.alignment.classification import LengthBatches
+from extracted.alignment.reward_model import sigmoid
 from extracted.foundations.data import pad_batch
 from extracted.foundations.generation import SamplingParams, generate
 from extracted.foundations.gpt import GPT
 from extracted.foundations.language_modeling import END_OF_TEXT
-from extracted.foundations.pretraining import (
-    TrainConfig,
-    Trainer,
-    save_model,
-)
+from extracted.foundations.pretraining import TrainConfig, Trainer, save_model
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.chain_of_thought import (
     Attempt,
-    LengthBatches,
     encode_question,
     judge,
     load_reasoner,
@@ -301,12 +298,6 @@ def step_logits(
     ]
 
 
-def sigmoid(z: float) -> float:
-    """1 / (1 + exp(-z)), for any z."""
-    small = math.exp(-abs(z))
-    return (1 if z >= 0 else small) / (1 + small)
-
-
 # %% book/reasoning/verifiers.md#combine
 def combine(scores: Sequence[float], how: str = "product") -> float:
     """One score of several steps' and, last, the answer's probability."""
@@ -333,65 +324,6 @@ def score_attempts(
         [combine([sigmoid(z) for z in logits], how) for logits in found]
         for found in (step_logits(verifier, row) for row in rows)
     ]
-
-
-# %% book/reasoning/verifiers.md#Bin
-@dataclass(frozen=True)
-class Bin:
-    """What has similar scores: mean score, share of right ones, number."""
-
-    score: float
-    right: float
-    count: int
-
-
-def reliability(
-    scores: Sequence[float], labels: Sequence[bool], *, bins: int = 10
-) -> list[Bin]:
-    """Equal bins of [0, 1] that hold a score, in order."""
-    if any(not 0 <= score <= 1 for score in scores):
-        raise ValueError("a score outside [0, 1] is no probability")
-    members: dict[int, list[tuple[float, bool]]] = {}
-    for score, label in zip(scores, labels, strict=True):
-        place = min(int(score * bins), bins - 1)
-        members.setdefault(place, []).append((score, label))
-    return [
-        Bin(
-            sum(score for score, _ in group) / len(group),
-            sum(label for _, label in group) / len(group),
-            len(group),
-        )
-        for _, group in sorted(members.items())
-    ]
-
-
-def calibration_error(bins: Sequence[Bin]) -> float:
-    """The expected calibration error. Guo et al. (2017)."""
-    total = sum(b.count for b in bins)
-    return sum(b.count * abs(b.score - b.right) for b in bins) / total
-
-
-# %% book/reasoning/verifiers.md#fit_platt
-def fit_platt(
-    logits: Sequence[float], labels: Sequence[bool]
-) -> tuple[float, float]:
-    """The a and b of which a * logit + b has the lowest loss. Platt (1999)."""
-    if len(set(labels)) < 2:
-        raise ValueError("calibration needs right and wrong examples")
-    z = torch.tensor(logits, dtype=torch.float64)
-    y = torch.tensor(labels, dtype=torch.float64)
-    line = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([line], max_iter=100)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(line[0] * z + line[1], y)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    a, b = line.tolist()
-    return a, b
 
 
 # %% book/reasoning/verifiers.md#HEAD

@@ -4,10 +4,10 @@ import itertools
 import math
 import random
 from dataclasses import replace
-from statistics import stdev
 
 import pytest
 
+from extracted.alignment.evaluation import paired_p_value
 from extracted.foundations.gpt import GPTConfig, RotaryGPT
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.capstone import (
@@ -22,9 +22,8 @@ from extracted.reasoning.capstone import (
     pooled_differences,
     run_ladder,
     sign_flip_p_value,
-    t_interval,
 )
-from extracted.reasoning.chain_of_thought import paired_p_value, solve
+from extracted.reasoning.chain_of_thought import solve
 from extracted.reasoning.problems import generate_problems
 from extracted.reasoning.verifiers import Verifier
 
@@ -67,24 +66,6 @@ def test_seeds_are_added_up_for_each_problem() -> None:
     assert pooled_differences(lower, upper) == [1, 2, -1]
     with pytest.raises(ValueError):
         pooled_differences([[True]], [[True, False]])
-
-
-@pytest.mark.parametrize("runs", range(2, 11))
-def test_the_t_interval_holds_95_percent_of_students_density(runs: int) -> None:
-    mean, half = t_interval(list(range(runs)))
-    assert mean == (runs - 1) / 2
-    quantile = half / (stdev(range(runs)) / runs**0.5)
-    nu = runs - 1
-    scale = math.gamma((nu + 1) / 2) / (math.sqrt(nu * math.pi) * math.gamma(nu / 2))
-    width = quantile / 20_000
-    middles = (width * (i + 0.5) for i in range(20_000))
-    density = (scale * (1 + x * x / nu) ** (-(nu + 1) / 2) for x in middles)
-    assert 2 * width * sum(density) == pytest.approx(0.95, abs=1e-4)
-
-
-def test_an_interval_needs_two_runs() -> None:
-    with pytest.raises(ValueError, match="2 to 10"):
-        t_interval([1.0])
 
 
 def test_a_vote_by_scores_and_what_it_costs() -> None:

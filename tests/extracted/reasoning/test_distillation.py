@@ -10,16 +10,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from extracted.alignment.instruction_tuning import (
+    Example,
+    ExampleBatches,
+    collate,
+    finetune,
+)
 from extracted.foundations.gpt import GPTConfig, RotaryGPT
 from extracted.foundations.language_modeling import END_OF_TEXT
 from extracted.foundations.pretraining import TrainConfig, Trainer
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.chain_of_thought import (
-    Example,
-    ExampleBatches,
-    collate,
     encode_question,
-    finetune,
     make_examples,
     new_reasoner,
     think_first,

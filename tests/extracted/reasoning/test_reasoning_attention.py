@@ -8,14 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from extracted.alignment.instruction_tuning import Example, collate, finetune
 from extracted.foundations.gpt import GPTConfig, RotaryGPT
 from extracted.foundations.language_modeling import END_OF_TEXT
 from extracted.foundations.pretraining import TrainConfig
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.chain_of_thought import (
-    Example,
-    collate,
-    finetune,
     make_examples,
     new_reasoner,
     solve,

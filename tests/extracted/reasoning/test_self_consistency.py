@@ -12,7 +12,6 @@ from extracted.reasoning.problems import Problem, Step, Verdict
 from extracted.reasoning.self_consistency import (
     Ballots,
     agreement,
-    bootstrap_interval,
     break_even,
     collect,
     confidence,
@@ -129,18 +128,6 @@ def test_a_sharp_weight_decides_alone() -> None:
 def test_curves_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="same number"):
         vote_curve([["1"], ["1", "2"]], ["1", "1"])
-
-
-def test_the_bootstrap_agrees_with_the_normal_interval() -> None:
-    values = np.random.default_rng(0).normal(size=(400, 2))
-    low, high = bootstrap_interval(values, resamples=4000)
-    half = 1.96 * values.std(axis=0) / 20
-    assert np.allclose(low, values.mean(axis=0) - half, atol=0.01)
-    assert np.allclose(high, values.mean(axis=0) + half, atol=0.01)
-    low, high = bootstrap_interval([1.0, 1.0, 1.0])
-    assert np.isclose(low, 1) and np.isclose(high, 1)
-    with pytest.raises(ValueError, match="two or more"):
-        bootstrap_interval([1.0])
 
 
 def test_confidence_is_a_geometric_mean() -> None:

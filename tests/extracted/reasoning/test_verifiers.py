@@ -9,35 +9,29 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from extracted.alignment.reward_model import (
+    reliability,
+)
 from extracted.foundations.generation import Completion
 from extracted.foundations.gpt import GPTConfig, RotaryGPT
 from extracted.foundations.language_modeling import END_OF_TEXT
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.chain_of_thought import Attempt, encode_question, judge
-from extracted.reasoning.problems import (
-    Problem,
-    generate_problems,
-    write_rationale,
-)
+from extracted.reasoning.problems import Problem, generate_problems, write_rationale
 from extracted.reasoning.self_consistency import majority_vote
 from extracted.reasoning.verifiers import (
     LEAST,
-    Bin,
     Reading,
     Verifier,
     auc,
-    calibration_error,
     collate_readings,
     combine,
-    fit_platt,
     fit_verifier,
     load_verifier,
     read_attempts,
-    reliability,
     rollout_labels,
     save_verifier,
     score_attempts,
-    sigmoid,
     step_ends,
     step_logits,
     train_verifier,
@@ -270,23 +264,6 @@ def test_a_score_of_several_steps() -> None:
     assert combine([0.9], "product") == combine([0.9], "min") == 0.0
 
 
-def test_the_sigmoid_of_any_number() -> None:
-    for z in (-900.0, -3.0, 0.0, 3.0, 900.0):
-        expected = torch.tensor(z, dtype=torch.float64).sigmoid().item()
-        assert sigmoid(z) == pytest.approx(expected)
-
-
-def test_platt_finds_what_was_done_to_honest_logits() -> None:
-    generator = torch.Generator().manual_seed(0)
-    honest = 2 * torch.randn(40_000, generator=generator)
-    labels = (torch.rand(40_000, generator=generator) < honest.sigmoid()).tolist()
-    a, b = fit_platt((3 * honest - 1.5).tolist(), labels)
-    assert a == pytest.approx(1 / 3, abs=0.02)
-    assert b == pytest.approx(0.5, abs=0.05)
-    with pytest.raises(ValueError, match="right and wrong"):
-        fit_platt([1.0, 2.0], [True, True])
-
-
 def test_auc_by_counting() -> None:
     assert auc([0.1, 0.4, 0.35, 0.8], [False, False, True, True]) == 0.75
     assert auc([0.5, 0.5], [True, False]) == 0.5
@@ -299,22 +276,6 @@ def test_within_problems_the_level_of_a_problem_does_not_count() -> None:
     assert auc([0.9, 0.8, 0.2, 0.1], [True, False, True, False]) == 0.75
     with pytest.raises(ValueError, match="no problem"):
         within_auc([[0.5]], [[True]])
-
-
-def test_bins_by_hand() -> None:
-    bins = reliability([0.05, 0.55, 0.51, 1.0], [False, True, False, True])
-    assert [b.count for b in bins] == [1, 2, 1]
-    assert bins[1].score == pytest.approx(0.53) and bins[1].right == 0.5
-    assert calibration_error([Bin(0.9, 0.5, 3), Bin(0.1, 0.1, 1)]) == (
-        pytest.approx(0.3)
-    )
-
-
-def test_honest_coins_are_calibrated() -> None:
-    dice = random.Random(0)
-    scores = [dice.random() for _ in range(20_000)]
-    labels = [dice.random() < score for score in scores]
-    assert calibration_error(reliability(scores, labels)) < 0.02
 
 
 def test_bad_input_is_refused() -> None:
