@@ -280,7 +280,7 @@ def _manager(place: Path) -> AsyncKernelManager:
         manager.transport = "ipc"
         manager.ip = str(sockets)
     manager._kernel_spec = KernelSpec(
-        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        argv=[sys.executable, "-m", "bookbuild.launcher", "-f", "{connection_file}"],
         display_name="Python 3",
         language="python",
     )

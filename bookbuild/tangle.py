@@ -69,7 +69,7 @@ def docstring(chapter: Chapter) -> str:
 
 def _quoted(text: str) -> str:
     """A docstring that says `text`, in lines of 88 characters at most."""
-    text = text.replace("\\", "\\\\").replace('"""', '\\"""')
+    text = re.sub('"(?="")', r'\\"', text.replace("\\", "\\\\"))
     lines = [""]
     for word in text.split():
         room = 88 if len(lines) > 1 else 85

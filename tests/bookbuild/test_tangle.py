@@ -144,6 +144,7 @@ def test_each_module_imports_alone_in_a_fresh_interpreter(make_book: MakeBook) -
         ("Plain.", '"""Plain."""'),
         ('It says "x"', '"""It says "x\\""""'),
         ('Three """ quotes', '"""Three \\""" quotes"""'),
+        ('Four """"!', '"""Four \\"\\"""!"""'),
         ("A \\ backslash\\", '"""A \\\\ backslash\\\\"""'),
     ],
 )
