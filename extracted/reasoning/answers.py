@@ -1,4 +1,4 @@
-# Generated from book/reasoning/answers.md; do not edit (0f0fedbca48f)
+# Generated from book/reasoning/answers.md; do not edit (4f8b4f908999)
 """Real problems, GSM8K and MATH-500, and a checker that finds an answer in a text,
 reads it, and says whether it means the same as the right one.
 """
@@ -697,29 +697,47 @@ class _Expired(BaseException):
 
 
 class _Messenger:
-    """Leaves `_Expired` in the thread that made it, until closed."""
+    """Leaves `_Expired` in its maker's thread, repeatedly, until closed."""
+
+    INTERVAL = 0.1  # seconds from one message to the next
+    lock = threading.Lock()  # one for all limits
 
     def __init__(self) -> None:
-        self.thread, self.lock = threading.get_ident(), threading.Lock()
+        self.thread = threading.get_ident()
         self.open, self.fired = True, False
+        self.closed = threading.Event()
 
-    def leave(self, error: type[BaseException] | None) -> None:
+    def start(self, seconds: float) -> None:
+        watch = threading.Thread(
+            target=self._watch, args=(seconds,), daemon=True
+        )
+        with self.lock:
+            watch.start()
+
+    def _watch(self, seconds: float) -> None:
+        while not self.closed.wait(seconds):
+            with self.lock:
+                if not self.open:
+                    return
+                self.fired = True
+                self._leave(_Expired)
+            seconds = self.INTERVAL
+
+    def close(self) -> None:
+        while True:
+            try:
+                with self.lock:
+                    self._leave(None)  # take back what has not arrived
+                self.closed.set()
+                return
+            except _Expired:  # it was on its way when the door was shut
+                continue
+
+    def _leave(self, error: type[BaseException] | None) -> None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(self.thread),
             ctypes.py_object(error) if error else None,
         )
-
-    def fire(self) -> None:
-        with self.lock:
-            if self.open:
-                self.fired = True
-                self.leave(_Expired)
-
-    def close(self, has_arrived: bool) -> None:
-        with self.lock:
-            self.open = False
-            if self.fired and not has_arrived:
-                self.leave(None)  # take it back
 
 
 # %% book/reasoning/answers.md#_check_seconds
@@ -733,28 +751,23 @@ def run_limited(work: Callable[[], Any], seconds: float) -> Any:
     """What `work()` returns; `TimeoutError` after some seconds.
 
     Works in any thread and on every system under CPython. It interrupts
-    Python code; one long call into C ends first. `ValueError` for seconds
-    that are not positive.
+    Python code that starts no threads; one long call into C ends first.
+    `ValueError` for seconds that are not positive.
     """
     _check_seconds(seconds)
-    messenger, has_arrived = _Messenger(), False
-    timer = threading.Timer(seconds, messenger.fire)
-    timer.daemon = True
+    messenger = _Messenger()
     try:
         try:
-            timer.start()
+            messenger.start(seconds)
             return work()
-        except _Expired:
-            has_arrived = True
-            raise
         finally:
-            messenger.close(has_arrived)
+            messenger.open = False
+            messenger.close()
     except _Expired:
+        messenger.close()  # the first may have been struck before it began
         if not messenger.fired:  # it is another limit's, around this one
             raise
         raise TimeoutError(f"more than {seconds} seconds") from None
-    finally:
-        timer.cancel()
 
 
 # %% book/reasoning/answers.md#equivalent

@@ -390,6 +390,34 @@ def test_a_limit_does_not_fire_after_its_end() -> None:
     sum(range(100_000))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_message_lost_in_a_destructor_is_sent_again() -> None:
+    # Lost in a callback of the garbage collector, it let a proof fill the memory.
+    class Trap:
+        def __del__(self) -> None:
+            endless()
+
+    def work() -> None:
+        Trap()  # dies at once, and Python ignores what rises in its destructor
+        endless()
+
+    with pytest.raises(TimeoutError):
+        run_limited(work, 0.05)
+
+
+def test_inner_limits_cannot_take_an_outer_ones_message() -> None:
+    def work() -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                run_limited(lambda: busy(0.002), 0.001)
+
+    for _ in range(5):
+        with pytest.raises(TimeoutError, match=r"0\.05"):
+            run_limited(work, 0.05)
+    assert run_limited(lambda: "unharmed", 30) == "unharmed"
+    busy(0.2)  # nothing is left on its way
+
+
 def test_an_outer_limit_passes_an_inner_one() -> None:
     with pytest.raises(TimeoutError, match=r"0\.05"):
         run_limited(lambda: run_limited(endless, 30), 0.05)
