@@ -32,6 +32,7 @@ from extracted.alignment.classification import (
     LabelledText,
     accuracy,
     confusion_matrix,
+    encode_labelled,
     fit_classifier,
     fit_readout,
     labelled_texts,
@@ -90,6 +91,7 @@ class Start:
 
     def fit(self, method: str, examples: list[LabelledText], seed: int) -> Classifier:
         """A classifier trained on examples in one of the ways."""
+        items = encode_labelled(self.tokenizer, examples)
         if method == "scratch":
             generator = torch.Generator().manual_seed(seed)
             model = Classifier(GPT(self.model.config, generator=generator))
@@ -100,7 +102,7 @@ class Start:
                 matrix_rate=0.03,
                 seed=seed,
             )
-            fit_classifier(model, self.tokenizer, examples, config)
+            fit_classifier(model, items, config)
             return model
         place = PLACES.get(method, Classifier)
         model = place(copy.deepcopy(self.model))
@@ -109,7 +111,7 @@ class Start:
             fit_readout(model, self.tokenizer, examples)
         else:
             config = replace(CLASSIFIER_CONFIG, steps=self.steps, seed=seed)
-            fit_classifier(model, self.tokenizer, examples, config)
+            fit_classifier(model, items, config)
         return model
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from harness import digits, main, progress
 
-from extracted.alignment.evaluation import t_interval
+from extracted.alignment.classification import t_interval
 from extracted.alignment.instruction_tuning import (
     Task,
     ask,

@@ -1,4 +1,4 @@
-# Generated from book/alignment/classification.md; do not edit (d46fad80affd)
+# Generated from book/alignment/classification.md; do not edit (3d6c9fbe258b)
 """A head on a pretrained trunk, frozen or not, against a bag of words; what each of
 them needs, what it costs, and what a held-out split can hide.
 """
@@ -8,8 +8,8 @@ import random
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Generic, TypeVar
 
 import torch
@@ -48,6 +48,7 @@ def split_of_text(text: str) -> str:
     return "test" if in_validation(text, share=0.2) else "train"
 
 
+# %% book/alignment/classification.md#CAUSES
 CAUSES = [tuple(line.split("/")) for line in GRAMMAR["cause"]]
 Teller = Callable[[Narrator, int], None]  # goes on with a story of a class
 
@@ -76,6 +77,7 @@ def tell_trouble(
     narrator.say("trouble")
 
 
+# %% book/alignment/classification.md#labelled_texts
 def labelled_texts(
     tell: Teller, count: int, *, seed: int = 0, split: str = "train"
 ) -> list[LabelledText]:
@@ -104,7 +106,7 @@ class LabelledIds:
 
 
 def encode_texts(
-    tokenizer: Tokenizer, texts: Sequence[str], *, max_len: int
+    tokenizer: Tokenizer, texts: Sequence[str], *, max_len: int = 256
 ) -> list[list[int]]:
     """A separator and the tokens of each text, at most `max_len` in all.
 
@@ -115,7 +117,10 @@ def encode_texts(
 
 
 def encode_labelled(
-    tokenizer: Tokenizer, examples: Sequence[LabelledText], *, max_len: int
+    tokenizer: Tokenizer,
+    examples: Sequence[LabelledText],
+    *,
+    max_len: int = 256,
 ) -> list[LabelledIds]:
     """The examples as ids."""
     texts = [example.text for example in examples]
@@ -123,11 +128,12 @@ def encode_labelled(
     return [LabelledIds(ids, e.label) for ids, e in zip(rows, examples)]
 
 
+# %% book/alignment/classification.md#collate_labelled
 def collate_labelled(
-    items: Sequence[LabelledIds], pad_id: int
+    items: Sequence[LabelledIds],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Ids and mask (B, T), padded on the right, and labels (B,)."""
-    ids, mask = pad_batch([item.ids for item in items], pad_id=pad_id)
+    ids, mask = pad_batch([item.ids for item in items], pad_id=0)
     return ids, mask, torch.tensor([item.label for item in items])
 
 
@@ -202,22 +208,17 @@ CLASSIFIER_CONFIG = TrainConfig(
 
 def fit_classifier(
     model: nn.Module,
-    tokenizer: Tokenizer,
-    examples: Sequence[LabelledText],
+    items: Sequence[LabelledIds],
     config: TrainConfig = CLASSIFIER_CONFIG,
     *,
     batch_size: int = 16,
-    max_len: int = 256,
 ) -> list[dict[str, float]]:
     """Train what is trainable of a classifier, in place; the log.
 
     `model` maps ids and mask (B, T) to logits (B, K).
     """
-    items = encode_labelled(tokenizer, examples, max_len=max_len)
-    pad_id = tokenizer.special_tokens[END_OF_TEXT]
     batches = LengthBatches(
-        items, [len(item.ids) for item in items],
-        partial(collate_labelled, pad_id=pad_id),
+        items, [len(item.ids) for item in items], collate_labelled,
         batch_size=min(batch_size, len(items)), seed=config.seed,
     )
     log = Trainer(model, batches, config, loss=classification_loss).run()
@@ -225,29 +226,40 @@ def fit_classifier(
     return log
 
 
-# %% book/alignment/classification.md#predict
+# %% book/alignment/classification.md#length_chunks
+def length_chunks(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """The indices of `lengths`, shortest first, `size` at a time."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
 @torch.no_grad()
+def class_logits(
+    model: nn.Module, rows: Sequence[Sequence[int]], *, batch_size: int = 64
+) -> Tensor:
+    """Logits (N, K) of N rows of ids, on the CPU, in their order."""
+    device = next(model.parameters()).device
+    chunks = length_chunks([len(row) for row in rows], batch_size)
+    found: list[Tensor] = []
+    for chunk in chunks:
+        ids, mask = pad_batch([rows[i] for i in chunk], pad_id=0)
+        logits = model(ids.to(device), mask.to(device))
+        found.append(logits.float().cpu())
+    order = [i for chunk in chunks for i in chunk]
+    return torch.cat(found)[torch.tensor(order).argsort()]
+
+
+# %% book/alignment/classification.md#predict
 def predict(
     model: nn.Module,
     tokenizer: Tokenizer,
     texts: Sequence[str],
     *,
-    batch_size: int = 64,
     max_len: int = 256,
 ) -> Tensor:
     """Logits (N, K) of the texts, on the CPU, in their order."""
-    device = next(model.parameters()).device
-    pad_id = tokenizer.special_tokens[END_OF_TEXT]
     rows = encode_texts(tokenizer, texts, max_len=max_len)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    found: list[Tensor] = []
-    for first in range(0, len(rows), batch_size):
-        batch = [rows[i] for i in order[first : first + batch_size]]
-        ids, mask = pad_batch(batch, pad_id=pad_id)
-        logits = model(ids.to(device), mask.to(device))
-        found.append(logits.float().cpu())
-    places = torch.tensor(order).argsort()
-    return torch.cat(found)[places]
+    return class_logits(model, rows)
 
 
 def accuracy(logits: Tensor, labels: Sequence[int]) -> float:
@@ -287,6 +299,18 @@ class Classifier(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         logits: Tensor = self.readout(self.states(ids, mask))
         return logits
+
+
+# %% book/alignment/classification.md#T_QUANTILES
+T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half width of the 95 % interval of 2 to 10 runs."""
+    n = len(values)
+    if not 2 <= n <= len(T_QUANTILES) + 1:
+        raise ValueError(f"{n} runs: the interval is tabled for 2 to 10")
+    return fmean(values), T_QUANTILES[n - 2] * stdev(values) / n**0.5
 
 
 # %% book/alignment/classification.md#PARTS
@@ -380,6 +404,7 @@ def parse_sms_spam(text: str, source: str = "text") -> list[LabelledText]:
     return found
 
 
+# %% book/alignment/classification.md#load_sms_spam
 def load_sms_spam(
     path: str | Path | None = None, *, timeout: float = 30.0
 ) -> list[LabelledText]:

@@ -1,4 +1,4 @@
-# Generated from book/alignment/evaluation.md; do not edit (fd30e05434ee)
+# Generated from book/alignment/evaluation.md; do not edit (e313abc3cb77)
 """Whether 82 % is better than 80 %; how many questions that takes; multiple choice,
 judges, ratings and leaked exams, each with its bias measured.
 """
@@ -11,30 +11,32 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, stdev
+from statistics import NormalDist
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from extracted.alignment.classification import Classifier, LengthBatches
+from extracted.alignment.classification import (
+    Classifier,
+    LabelledIds,
+    class_logits,
+    fit_classifier,
+)
 from extracted.alignment.instruction_tuning import (
     Message,
     Task,
     ask,
-    collate,
     encode_chat,
     generate_tasks,
     is_right,
     reply_example,
+    target_logprobs,
     words,
 )
-from extracted.foundations.data import pad_batch
 from extracted.foundations.gpt import GPT
 from extracted.foundations.language_modeling import Dice
-from extracted.foundations.pretraining import TrainConfig, Trainer
+from extracted.foundations.pretraining import TrainConfig
 from extracted.foundations.tokenizer import Tokenizer
 
 
@@ -81,9 +83,8 @@ def wilson_interval(right: int, total: int) -> tuple[float, float]:
 # %% book/alignment/evaluation.md#paired_p_value
 def paired_p_value(first: Sequence[bool], second: Sequence[bool]) -> float:
     """McNemar's exact two-sided p-value for two results on one exam."""
-    pairs = list(zip(first, second, strict=True))
-    wins = sum(a and not b for a, b in pairs)
-    n = wins + sum(b and not a for a, b in pairs)
+    pairs = [(bool(a), bool(b)) for a, b in zip(first, second, strict=True)]
+    wins, n = pairs.count((True, False)), sum(a != b for a, b in pairs)
     low = min(wins, n - wins)
     tail = sum(math.comb(n, k) for k in range(low + 1))
     return min(1.0, tail / 2 ** (n - 1) if n else 1.0)
@@ -141,18 +142,6 @@ def questions_needed(
     return math.ceil((root / gap) ** 2)
 
 
-# %% book/alignment/evaluation.md#T_QUANTILES
-T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-
-
-def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half width of the 95 % interval of 2 to 10 runs."""
-    n = len(values)
-    if not 2 <= n <= len(T_QUANTILES) + 1:
-        raise ValueError(f"{n} runs: the interval is tabled for 2 to 10")
-    return fmean(values), T_QUANTILES[n - 2] * stdev(values) / n**0.5
-
-
 # %% book/alignment/evaluation.md#CHOICE_KINDS
 CHOICE_KINDS = ("place", "colour", "trouble", "arithmetic")
 LETTERS = "ABCD"
@@ -177,6 +166,7 @@ class Choice:
         return " ".join([self.task.prompt, *(f"{k}: {o}." for k, o in shown)])
 
 
+# %% book/alignment/evaluation.md#make_choices
 def make_choices(tasks: Sequence[Task], *, seed: int = 0) -> list[Choice]:
     """Of tasks with rivals, the answer among up to three, shuffled."""
     dice, choices = Dice(random.Random(seed)), []
@@ -193,33 +183,19 @@ def make_choices(tasks: Sequence[Task], *, seed: int = 0) -> list[Choice]:
 
 
 # %% book/alignment/evaluation.md#choice_logprobs
-@torch.no_grad()
 def choice_logprobs(
     model: GPT,
     tokenizer: Tokenizer,
     prompts: Sequence[str],
     options: Sequence[Sequence[str]],
-    *,
-    batch_size: int = 64,
 ) -> list[list[float]]:
     """ln p of each option as the whole reply to its prompt, in nats."""
-    device = next(model.parameters()).device
     examples = [
         reply_example(tokenizer, [Message("user", prompt)], option)
         for prompt, some in zip(prompts, options, strict=True)
         for option in some
     ]
-    lengths = [len(e.prompt) + len(e.target) for e in examples]
-    order = sorted(range(len(examples)), key=lengths.__getitem__)
-    sums = torch.empty(len(examples))
-    for start in range(0, len(order), batch_size):
-        chunk = order[start : start + batch_size]
-        parts = collate([examples[i] for i in chunk], pad_id=0)
-        inputs, targets, counted = (part.to(device) for part in parts)
-        table = model(inputs).float().log_softmax(dim=-1)  # (B, T, V)
-        found = table.gather(2, targets[..., None])[..., 0]  # (B, T)
-        sums[chunk] = (found * counted).sum(dim=1).cpu()
-    rest = iter(sums.tolist())
+    rest = iter(target_logprobs(model, examples).tolist())
     return [[next(rest) for _ in some] for some in options]
 
 
@@ -258,6 +234,7 @@ def make_contests(
     return contests
 
 
+# %% book/alignment/evaluation.md#encode_contest
 def encode_contest(tokenizer: Tokenizer, contest: Contest) -> list[int]:
     """What the judge reads: prompt and both replies as one message."""
     text = (
@@ -273,58 +250,31 @@ JUDGE_CONFIG = TrainConfig(
 )
 
 
-def judge_loss(
-    model: Classifier, ids: Tensor, mask: Tensor, labels: Tensor
-) -> Tensor:
-    """Mean cross-entropy in nats of which place holds the better reply."""
-    return F.cross_entropy(model(ids, mask).float(), labels)
-
-
 def fit_judge(
     assistant: GPT,
     tokenizer: Tokenizer,
     contests: Sequence[Contest],
     config: TrainConfig = JUDGE_CONFIG,
-    *,
-    batch_size: int = 16,
 ) -> Classifier:
     """A copy of the assistant, taught on contests whose first is better."""
-    rows = [(encode_contest(tokenizer, c), 0) for c in contests]
-    rows += [(encode_contest(tokenizer, c.swapped()), 1) for c in contests]
-
-    def join(batch: list[tuple[list[int], int]]) -> tuple[Tensor, ...]:
-        texts, labels = zip(*batch, strict=True)
-        return *pad_batch(texts, pad_id=0), torch.tensor(labels)
-
-    batches = LengthBatches(
-        rows, [len(ids) for ids, _ in rows], join,
-        batch_size=batch_size, seed=config.seed,
-    )
+    items = [LabelledIds(encode_contest(tokenizer, c), 0) for c in contests]
+    items += [
+        LabelledIds(encode_contest(tokenizer, c.swapped()), 1)
+        for c in contests
+    ]
     judge = Classifier(copy.deepcopy(assistant), 2)
-    Trainer(judge, batches, config, loss=judge_loss).run()
-    return judge.eval()
+    fit_classifier(judge, items, config)
+    return judge
 
 
 # %% book/alignment/evaluation.md#judge_contests
-@torch.no_grad()
 def judge_contests(
-    judge: Classifier,
-    tokenizer: Tokenizer,
-    contests: Sequence[Contest],
-    *,
-    batch_size: int = 64,
+    judge: Classifier, tokenizer: Tokenizer, contests: Sequence[Contest]
 ) -> Tensor:
     """The log-odds (N,) that the first reply is better, as it says."""
     rows = [encode_contest(tokenizer, contest) for contest in contests]
-    device = judge.readout.weight.device
-    odds = torch.empty(len(rows))
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    for start in range(0, len(order), batch_size):
-        chunk = order[start : start + batch_size]
-        ids, mask = pad_batch([rows[i] for i in chunk], pad_id=0)
-        logits = judge(ids.to(device), mask.to(device)).float()
-        odds[chunk] = (logits[:, 0] - logits[:, 1]).cpu()
-    return odds
+    logits = class_logits(judge, rows)
+    return logits[:, 0] - logits[:, 1]
 
 
 def judge_both_orders(
@@ -393,6 +343,7 @@ def maximize_likelihood(wins: NDArray[np.float64]) -> NDArray[np.float64]:
     return logs * (400 / math.log(10))
 
 
+# %% book/alignment/evaluation.md#count_wins
 def count_wins(
     matches: Iterable[Match], names: Sequence[str], prior: float = 0.0
 ) -> NDArray[np.float64]:
@@ -419,6 +370,7 @@ def fit_bradley_terry(
     return dict(zip(names, (mean + ratings).tolist(), strict=True))
 
 
+# %% book/alignment/evaluation.md#bradley_terry_intervals
 def bradley_terry_intervals(
     rounds: Sequence[Sequence[Match]],
     *,
@@ -481,6 +433,7 @@ class NgramIndex:
         return len(seen) / max(1, len(words(text).split()))
 
 
+# %% book/alignment/evaluation.md#contaminated
 def contaminated(
     index: NgramIndex,
     texts: Sequence[str],

@@ -1,4 +1,4 @@
-# Generated from book/alignment/instruction_tuning.md; do not edit (39da02998c2b)
+# Generated from book/alignment/instruction_tuning.md; do not edit (4ebca88f4e7c)
 """A chat template, a loss on replies alone, packing without leaks; and the book's
 assistant, which answers, remembers and can be talked to.
 """
@@ -21,7 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extracted.alignment.classification import CAUSES, LengthBatches
+from extracted.alignment.classification import (
+    CAUSES,
+    LengthBatches,
+    length_chunks,
+)
 from extracted.foundations.data import pad_batch
 from extracted.foundations.generation import (
     Completion,
@@ -35,6 +39,7 @@ from extracted.foundations.language_modeling import (
     WORDS,
     Dice,
 )
+from extracted.foundations.optimization import Optimizers
 from extracted.foundations.pretraining import (
     TrainConfig,
     Trainer,
@@ -228,6 +233,7 @@ def iterate_dialogues(
             yield tasks
 
 
+# %% book/alignment/instruction_tuning.md#generate_tasks
 def generate_tasks(
     count: int, split: str = "train", *, seed: int = 0
 ) -> list[Task]:
@@ -507,6 +513,7 @@ def collate_packed(
     return inputs, targets, counted.float(), documents
 
 
+# %% book/alignment/instruction_tuning.md#packed_loss
 def packed_loss(
     model: GPT,
     inputs: Tensor,
@@ -532,22 +539,28 @@ def packed_loss(
     return target_loss(read, inputs, targets, counted)
 
 
-# %% book/alignment/instruction_tuning.md#response_loss
+# %% book/alignment/instruction_tuning.md#target_logprobs
 @torch.no_grad()
-def response_loss(
+def target_logprobs(
     model: GPT, examples: Sequence[Example], *, batch_size: int = 64
-) -> float:
-    """Mean cross-entropy in nats a token of all targets."""
+) -> Tensor:
+    """ln of the probability (N,) of each target after its prompt."""
     device = next(model.parameters()).device
-    total, count = 0.0, 0.0
-    ordered = sorted(examples, key=lambda e: len(e.prompt) + len(e.target))
-    for start in range(0, len(ordered), batch_size):
-        parts = collate(ordered[start : start + batch_size], pad_id=0)
+    lengths = [len(e.prompt) + len(e.target) for e in examples]
+    sums = torch.empty(len(examples))
+    for chunk in length_chunks(lengths, batch_size):
+        parts = collate([examples[i] for i in chunk], pad_id=0)
         inputs, targets, counted = (part.to(device) for part in parts)
-        tokens = float(counted.sum())
-        total += float(target_loss(model, inputs, targets, counted)) * tokens
-        count += tokens
-    return total / count
+        table = model(inputs).float().log_softmax(dim=-1)  # (B, T, V)
+        found = table.gather(2, targets[..., None])[..., 0]  # (B, T)
+        sums[chunk] = (found * counted).sum(dim=1).cpu()
+    return sums
+
+
+def response_loss(model: GPT, examples: Sequence[Example]) -> float:
+    """Mean cross-entropy in nats a token of all targets."""
+    count = sum(len(example.target) for example in examples)
+    return -target_logprobs(model, examples).sum().item() / count
 
 
 # %% book/alignment/instruction_tuning.md#BATCH_SIZE
@@ -560,13 +573,21 @@ def finetune(
     examples: Sequence[Example],
     tokenizer: Tokenizer,
     config: TrainConfig,
+    *,
+    optimizer: Optimizers | None = None,
 ) -> list[dict[str, float]]:
-    """Train a model on examples in place; the log."""
+    """Train a model on examples in place; the log.
+
+    By the `optimizer`, or else by the one that `config` describes.
+    """
     batches = ExampleBatches(
         examples, batch_size=BATCH_SIZE, seed=config.seed,
         pad_id=tokenizer.special_tokens[END_OF_TEXT],
     )
-    trainer = Trainer(model, batches, config, loss=target_loss)
+    trainer = Trainer(
+        model, batches, config, loss=target_loss, optimizer=optimizer
+    )
+    model.train()
     log = trainer.run()
     model.eval()
     return log

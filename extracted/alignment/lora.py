@@ -1,4 +1,4 @@
-# Generated from book/alignment/lora.md; do not edit (838e891aedfa)
+# Generated from book/alignment/lora.md; do not edit (d4bc12392198)
 """Adapters of low rank on any linear layer, trained while the model stays frozen;
 merged exactly, saved in a few kilobytes, exchanged with the rest of the world.
 """
@@ -18,20 +18,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from extracted.alignment.instruction_tuning import (
-    BATCH_SIZE,
     COURTESIES,
     KINDS,
     RAMBLINGS,
     Example,
-    ExampleBatches,
     Task,
+    finetune,
     is_right,
-    target_loss,
 )
 from extracted.foundations.gpt import GPT
-from extracted.foundations.language_modeling import END_OF_TEXT, Dice
+from extracted.foundations.language_modeling import Dice
 from extracted.foundations.optimization import AdamW, Optimizers
-from extracted.foundations.pretraining import Batches, TrainConfig, Trainer
+from extracted.foundations.pretraining import TrainConfig
 from extracted.foundations.tokenizer import Tokenizer
 
 
@@ -55,40 +53,20 @@ def passes(task: Task, reply: str) -> bool:
     return mannerly and is_right(task, reply)
 
 
-# %% book/alignment/lora.md#AdamWTrainer
-class AdamWTrainer(Trainer):
-    """A trainer of the weights that are not frozen, by AdamW at `rate`."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        batches: Batches,
-        config: TrainConfig,
-        **more: Any,
-    ) -> None:
-        super().__init__(model, batches, config, **more)
-        trained = [w for w in model.parameters() if w.requires_grad]
-        self.optimizer = Optimizers(
-            AdamW(trained, config.rate, weight_decay=config.weight_decay)
-        )
-
-
+# %% book/alignment/lora.md#tune
 def tune(
     model: GPT,
     examples: Sequence[Example],
     tokenizer: Tokenizer,
     config: TrainConfig,
-) -> AdamWTrainer:
-    """Train what is not frozen on examples, in place; the trainer."""
-    batches = ExampleBatches(
-        examples, batch_size=BATCH_SIZE, seed=config.seed,
-        pad_id=tokenizer.special_tokens[END_OF_TEXT],
+) -> Optimizers:
+    """Train what is not frozen by AdamW, in place; the optimizer."""
+    trained = [w for w in model.parameters() if w.requires_grad]
+    optimizer = Optimizers(
+        AdamW(trained, config.rate, weight_decay=config.weight_decay)
     )
-    model.train()
-    trainer = AdamWTrainer(model, batches, config, loss=target_loss)
-    trainer.run()
-    model.eval()
-    return trainer
+    finetune(model, examples, tokenizer, config, optimizer=optimizer)
+    return optimizer
 
 
 # %% book/alignment/lora.md#LoRAConfig
@@ -194,6 +172,7 @@ def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
     }
 
 
+# %% book/alignment/lora.md#add_lora
 def add_lora(
     model: nn.Module,
     config: LoRAConfig,
@@ -220,6 +199,7 @@ def add_lora(
         model.set_submodule(name, layer.train(model.training))
 
 
+# %% book/alignment/lora.md#lora_parameters
 def lora_parameters(model: nn.Module) -> list[nn.Parameter]:
     """The matrices A and B of all adapters: what is trained."""
     return [
@@ -283,6 +263,7 @@ def lora_state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
+# %% book/alignment/lora.md#save_lora
 def save_lora(model: nn.Module, directory: str | Path) -> None:
     """Write adapter_model.safetensors and adapter_config.json, as PEFT."""
     layers = lora_layers(model)
@@ -338,6 +319,7 @@ def read_config(directory: str | Path) -> LoRAConfig:
     )
 
 
+# %% book/alignment/lora.md#load_lora
 @torch.no_grad()
 def load_lora(model: nn.Module, directory: str | Path) -> None:
     """Put saved adapters on a model, in place of any that it has."""

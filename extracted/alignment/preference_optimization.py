@@ -1,4 +1,4 @@
-# Generated from book/alignment/preference_optimization.md; do not edit (675ac1ebcb4b)
+# Generated from book/alignment/preference_optimization.md; do not edit (89aea43b33e7)
 """DPO derived step by step, and IPO, KTO, SimPO and ORPO beside it; what they teach the
 assistant from the same pairs with the same budget.
 """
@@ -17,27 +17,29 @@ from extracted.alignment.instruction_tuning import (
     Message,
     Task,
     ask,
-    collate,
     encode_chat,
     is_right,
     reply_example,
-    words,
+    target_logprobs,
 )
-from extracted.alignment.reward_model import Preference, true_reward
-from extracted.alignment.rlhf import k3_kl, token_logprobs
+from extracted.alignment.reward_model import (
+    Preference,
+    count_words,
+    true_reward,
+)
+from extracted.alignment.rlhf import (
+    join_examples,
+    join_sampled,
+    k3_kl,
+    token_logprobs,
+)
 from extracted.foundations.generation import SamplingParams
 from extracted.foundations.gpt import GPT
 from extracted.foundations.pretraining import TrainConfig, Trainer
 from extracted.foundations.tokenizer import Tokenizer
 
 
-# %% book/alignment/preference_optimization.md#join_examples
-def join_examples(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    """Ids (R, T), and whether each next token is of a reply, (R, T - 1)."""
-    inputs, targets, mask = collate(examples, pad_id=0)
-    return torch.cat([inputs[:, :1], targets], dim=1), mask.bool()
-
-
+# %% book/alignment/preference_optimization.md#sequence_logprobs
 def sequence_logprobs(
     model: GPT, ids: Tensor, counted: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -96,26 +98,13 @@ def pair_length(examples: tuple[Example, Example]) -> int:
     return max(len(e.prompt) + len(e.target) for e in examples)
 
 
-@torch.no_grad()
 def reply_logprobs(
-    model: GPT,
-    tokenizer: Tokenizer,
-    pairs: Sequence[Preference],
-    *,
-    batch_size: int = 32,
+    model: GPT, tokenizer: Tokenizer, pairs: Sequence[Preference]
 ) -> Tensor:
     """ln p of the chosen and the rejected reply of each pair, (N, 2)."""
-    device = next(model.parameters()).device
     examples = [pair_examples(tokenizer, pair) for pair in pairs]
-    order = sorted(range(len(pairs)), key=lambda i: pair_length(examples[i]))
-    found = torch.empty(len(pairs), 2)
-    for start in range(0, len(order), batch_size):
-        chunk = order[start : start + batch_size]
-        rows = [examples[i][side] for side in (0, 1) for i in chunk]
-        ids, counted = join_examples(rows)
-        sums, _ = sequence_logprobs(model, ids.to(device), counted.to(device))
-        found[chunk] = sums.view(2, -1).T.cpu()
-    return found
+    sides = [both[side] for side in (0, 1) for both in examples]
+    return target_logprobs(model, sides).view(2, len(pairs)).T
 
 
 # %% book/alignment/preference_optimization.md#PairItem
@@ -249,7 +238,7 @@ def train_preferences(
 def divergences(
     reference: GPT,
     examples: Sequence[Example],
-    logprobs: Sequence[Tensor],
+    logprobs: Sequence[Sequence[float]],
     *,
     batch_size: int = 64,
 ) -> list[float]:
@@ -260,12 +249,12 @@ def divergences(
     device, found = next(reference.parameters()).device, list[float]()
     for start in range(0, len(examples), batch_size):
         part = slice(start, start + batch_size)
-        ids, counted = (
-            tensor.to(device) for tensor in join_examples(examples[part])
+        values = [value for row in logprobs[part] for value in row]
+        ids, counted, drawn = (
+            tensor.to(device)
+            for tensor in join_sampled(examples[part], values)
         )
         ref = token_logprobs(reference, ids, counted, SamplingParams(1))
-        drawn = torch.zeros_like(ref)
-        drawn[counted] = torch.cat(list(logprobs[part])).to(device)
         found += k3_kl(drawn, ref).sum(dim=1).tolist()
     return found
 
@@ -295,7 +284,7 @@ def examine_policy(
     report = {
         "reward": [true_reward(task, text) for task, text in both],
         "right": [float(is_right(task, text)) for task, text in both],
-        "words": [float(len(words(text).split())) for _, text in both],
+        "words": [float(count_words(text)) for _, text in both],
     }
     if temperature == 1:
         examples = [
@@ -305,7 +294,7 @@ def examine_policy(
             )
             for p, reply in zip(prompts, replies, strict=True)
         ]
-        drawn = [torch.tensor(reply.logprobs) for reply in replies]
+        drawn = [reply.logprobs for reply in replies]
         report["kl"] = divergences(reference, examples, drawn)
     return report
 

@@ -1,4 +1,4 @@
-# Generated from book/alignment/reward_model.md; do not edit (784a16c53d5e)
+# Generated from book/alignment/reward_model.md; do not edit (3ee81ee688f1)
 """From pairs of replies to a number for each; how much of what was meant it learned,
 how honest it is, and what happens when it is believed too much.
 """
@@ -21,7 +21,11 @@ from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 from torch import Tensor
 
-from extracted.alignment.classification import Classifier, LengthBatches
+from extracted.alignment.classification import (
+    Classifier,
+    LengthBatches,
+    class_logits,
+)
 from extracted.alignment.instruction_tuning import (
     COURTESIES,
     INSULTS,
@@ -55,7 +59,7 @@ def true_reward(task: Task, reply: str) -> float:
     reward = 1.0 if is_right(task, reply) else 0.0
     reward += 0.5 * reply.startswith(COURTESIES)
     reward -= 0.5 * any(insult in reply for insult in INSULTS)
-    needed = len(words(task.sentence).split()) + 2
+    needed = count_words(task.sentence) + 2
     return reward - 0.05 * max(0, count_words(reply) - needed)
 
 
@@ -85,6 +89,7 @@ class Preference:
     grade: int = 0
 
 
+# %% book/alignment/reward_model.md#GRADES
 GRADES = (0.25, 0.5, 1.0)  # felt differences above which the grade is higher
 
 
@@ -145,6 +150,7 @@ def collect_preferences(
     ]
 
 
+# %% book/alignment/reward_model.md#best_accuracy
 def best_accuracy(pairs: Sequence[Preference], *, noise: float = 0.2) -> float:
     """The share of choices that one who knows the true rewards foresees."""
     gaps = [
@@ -246,28 +252,18 @@ def fit_reward_model(
 
 
 # %% book/alignment/reward_model.md#score_replies
-@torch.no_grad()
 def score_replies(
     model: Classifier,
     tokenizer: Tokenizer,
     tasks: Sequence[Task | Sequence[Message]],
     replies: Sequence[str],
-    *,
-    batch_size: int = 64,
 ) -> Tensor:
     """The reward model's scores (N,) of replies to tasks, one each."""
     rows = [
         encode_reply(tokenizer, task, reply)
         for task, reply in zip(tasks, replies, strict=True)
     ]
-    device = model.readout.weight.device
-    scores = torch.empty(len(rows))
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    for start in range(0, len(order), batch_size):
-        chunk = order[start : start + batch_size]
-        ids, mask = pad_batch([rows[i] for i in chunk], pad_id=0)
-        scores[chunk] = model(ids.to(device), mask.to(device))[:, 0].cpu()
-    return scores
+    return class_logits(model, rows)[:, 0]
 
 
 def score_differences(
@@ -298,6 +294,7 @@ def load_reward_model(directory: str | Path) -> tuple[Classifier, Tokenizer]:
     return model.eval(), tokenizer
 
 
+# %% book/alignment/reward_model.md#train_reward_model
 def train_reward_model(
     directory: str | Path,
     *,
@@ -509,6 +506,7 @@ def read_preference(record: Any) -> ChatPreference:
     return ChatPreference(tuple(first), good.content, bad.content)
 
 
+# %% book/alignment/reward_model.md#load_preferences
 def load_preferences(path: str | Path) -> list[ChatPreference]:
     """Pairs from JSON lines, each with "chosen" and "rejected".
 

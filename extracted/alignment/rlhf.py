@@ -1,4 +1,4 @@
-# Generated from book/alignment/rlhf.md; do not edit (1eaa223307f9)
+# Generated from book/alignment/rlhf.md; do not edit (d2cedcb7eca9)
 """The assistant learns from a judgement of its own replies, by REINFORCE, RLOO and PPO;
 and what happens when it is let loose on a judge who can be fooled.
 """
@@ -8,6 +8,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,11 @@ from extracted.alignment.instruction_tuning import (
     encode_chat,
 )
 from extracted.alignment.reward_model import score_replies, true_reward
-from extracted.foundations.generation import SamplingParams, warp
+from extracted.foundations.generation import (
+    SamplingParams,
+    check_fields,
+    warp,
+)
 from extracted.foundations.gpt import GPT
 from extracted.foundations.optimization import (
     Optimizers,
@@ -33,7 +38,8 @@ from extracted.foundations.optimization import (
 from extracted.foundations.tokenizer import Tokenizer
 
 
-# %% book/alignment/rlhf.md#Scorer
+# %% book/alignment/rlhf.md#_Item
+_Item = TypeVar("_Item")
 Scorer = Callable[[Sequence[Task], Sequence[str]], Tensor]
 
 
@@ -49,6 +55,28 @@ class Rollouts:
     scores: Tensor  # (B,)
 
 
+# %% book/alignment/rlhf.md#join_examples
+def join_examples(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    """Ids (B, T), and whether each next token is of a target, (B, T - 1)."""
+    inputs, targets, mask = collate(examples, pad_id=0)
+    return torch.cat([inputs[:, :1], targets], dim=1), mask.bool()
+
+
+def join_sampled(
+    examples: Sequence[Example], values: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids (B, T), where the next token is of a target, and its value.
+
+    The last two are (B, T - 1); `values` has one for each token of all
+    targets, and there is 0 elsewhere. Rows are padded on the right.
+    """
+    ids, counted = join_examples(examples)
+    placed = torch.zeros(counted.shape)
+    placed[counted] = torch.tensor(values)
+    return ids, counted, placed
+
+
+# %% book/alignment/rlhf.md#collect_rollouts
 def collect_rollouts(
     policy: GPT,
     tokenizer: Tokenizer,
@@ -75,15 +103,12 @@ def collect_rollouts(
             drawn += reply.drawn
     repeated = [task for task in tasks for _ in range(num_samples)]
     texts = [reply.text for replies in found for reply in replies]
-    inputs, targets, mask = collate(examples, pad_id=0)
-    ids = torch.cat([inputs[:, :1], targets], dim=1)
-    counted, old = mask.bool(), torch.zeros(mask.shape)
-    old[counted] = torch.tensor(drawn)
     device = next(policy.parameters()).device
-    return Rollouts(
-        repeated, texts, ids.to(device), counted.to(device), old.to(device),
-        reward(repeated, texts).to(device),
+    ids, counted, old = (
+        part.to(device) for part in join_sampled(examples, drawn)
     )
+    scores = reward(repeated, texts).to(device)
+    return Rollouts(repeated, texts, ids, counted, old, scores)
 
 
 # %% book/alignment/rlhf.md#standardize
@@ -373,12 +398,7 @@ class RLHFConfig:
             "kl_target": self.kl_target > 0,
             "kl_gain": self.kl_gain >= 0,
         }
-        for name, sound in fine.items():
-            if not sound:
-                raise ValueError(
-                    f"{name} {getattr(self, name)!r} makes no sense; see "
-                    "RLHFConfig for what it means"
-                )
+        check_fields(self, fine)
 
 
 # %% book/alignment/rlhf.md#descend
@@ -393,6 +413,7 @@ def descend(
     return norm.item()
 
 
+# %% book/alignment/rlhf.md#Reinforce
 class Reinforce:
     """One step a batch; the baseline is the mean of the batch."""
 
@@ -428,6 +449,7 @@ class Reinforce:
         return {"grad_norm": norm}
 
 
+# %% book/alignment/rlhf.md#RLOO
 class RLOO(Reinforce):
     """One step a batch; the baseline is what the other replies earned."""
 
@@ -497,9 +519,9 @@ def train_rlhf(
     supply, log = iter(tasks), list[dict[str, float]]()
     for step in range(config.iterations):
         for optimizer in learner.optimizers:
-            optimizer.set_rate(rate_factor(step, config.iterations))
+            optimizer.set_rate(schedule(step, config.iterations))
         batch = collect_rollouts(
-            policy, tokenizer, next_tasks(supply, config.num_tasks), reward,
+            policy, tokenizer, take(supply, config.num_tasks), reward,
             num_samples=config.num_samples, temperature=config.temperature,
             max_new_tokens=config.max_new_tokens,
             seed=config.seed * config.iterations + step,
@@ -532,18 +554,19 @@ def make_learner(
     return learner(policy, config)
 
 
-def next_tasks(supply: Iterator[Task], count: int) -> list[Task]:
-    """The tasks of an iteration."""
-    tasks = list(islice(supply, count))
-    if len(tasks) < count:
+# %% book/alignment/rlhf.md#take
+def take(supply: Iterator[_Item], count: int) -> list[_Item]:
+    """The next `count` of what an iteration learns from."""
+    items = list(islice(supply, count))
+    if len(items) < count:
         raise ValueError(
-            f"{len(tasks)} tasks are left of the {count} that an iteration "
-            "needs; give iterations * num_tasks"
+            f"{len(items)} are left of the {count} that an iteration needs; "
+            "give as many as all iterations take"
         )
-    return tasks
+    return items
 
 
-def rate_factor(step: int, iterations: int) -> float:
+def schedule(step: int, iterations: int) -> float:
     """The factor of the rates: up in a few steps, then down to zero."""
     warmup = min(5, iterations // 4)
     return warmup_stable_decay(
@@ -551,6 +574,7 @@ def rate_factor(step: int, iterations: int) -> float:
     )
 
 
+# %% book/alignment/rlhf.md#describe_rollouts
 def describe_rollouts(batch: Rollouts, ref_logp: Tensor) -> dict[str, float]:
     """What a batch earned, in truth too, and how it was written."""
     pairs = zip(batch.tasks, batch.texts, strict=True)

@@ -1,4 +1,4 @@
-# Generated from book/alignment/safety.md; do not edit (2c5a0b9fb630)
+# Generated from book/alignment/safety.md; do not edit (c32e98cf0d98)
 """A rule, a model that keeps it, attacks that make it break the rule, and defences;
 each measured by a program before and after.
 """
@@ -15,7 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extracted.alignment.classification import Classifier, LengthBatches
+from extracted.alignment.classification import (
+    Classifier,
+    LabelledIds,
+    class_logits,
+    fit_classifier,
+)
 from extracted.alignment.instruction_tuning import (
     END,
     PEOPLE,
@@ -32,7 +37,7 @@ from extracted.foundations.data import pad_batch
 from extracted.foundations.generation import SamplingParams, generate
 from extracted.foundations.gpt import GPT
 from extracted.foundations.language_modeling import WORDS
-from extracted.foundations.pretraining import TrainConfig, Trainer
+from extracted.foundations.pretraining import TrainConfig
 from extracted.foundations.tokenizer import Tokenizer
 
 
@@ -135,6 +140,7 @@ class Request:
         return ids + tokenizer.encode(opening)
 
 
+# %% book/alignment/safety.md#Attack
 Attack = Callable[[Task], Request]
 
 
@@ -162,6 +168,7 @@ def begin_with(task: Task) -> Request:
     return wrapped(task, after=after, greeting="Of course! ")
 
 
+# %% book/alignment/safety.md#spelled
 def spelled(task: Task) -> Request:
     """Encoding: the first colour letter by letter."""
     for colour in colours_in(task)[:1]:
@@ -247,6 +254,7 @@ def vary(tasks: Sequence[Task], *, seed: int = 0) -> list[Request]:
     return chats
 
 
+# %% book/alignment/safety.md#teach
 def teach(
     model: GPT,
     tokenizer: Tokenizer,
@@ -356,6 +364,7 @@ def typed_tokens(tokenizer: Tokenizer) -> Tensor:
     ])
 
 
+# %% book/alignment/safety.md#suffix_search
 def suffix_search(
     model: GPT,
     tokenizer: Tokenizer,
@@ -404,46 +413,22 @@ def train_guard(
     flagged: Sequence[list[int]],
     allowed: Sequence[list[int]],
     config: TrainConfig,
-    *,
-    batch_size: int = 16,
 ) -> Classifier:
     """A copy of the model that tells `flagged` rows of ids from `allowed`.
 
     Class 1 is "breaks the rule". Inan et al. (2023).
     """
-    rows = [(row, 1) for row in flagged] + [(row, 0) for row in allowed]
-
-    def join(batch: list[tuple[list[int], int]]) -> tuple[Tensor, ...]:
-        ids, mask = pad_batch([row for row, _ in batch], pad_id=0)
-        return ids, mask, torch.tensor([label for _, label in batch])
-
-    def loss(
-        guard: Classifier, ids: Tensor, mask: Tensor, labels: Tensor
-    ) -> Tensor:
-        return F.cross_entropy(guard(ids, mask), labels)
-
-    batches = LengthBatches(
-        rows, [len(row) for row, _ in rows], join,
-        batch_size=batch_size, seed=config.seed,
-    )
+    items = [LabelledIds(row, 1) for row in flagged]
+    items += [LabelledIds(row, 0) for row in allowed]
     guard = Classifier(copy.deepcopy(model), 2)
-    Trainer(guard, batches, config, loss=loss).run()
-    return guard.eval()
+    fit_classifier(guard, items, config)
+    return guard
 
 
-@torch.no_grad()
-def guard_scores(
-    guard: Classifier, rows: Sequence[list[int]], *, batch_size: int = 64
-) -> Tensor:
+def guard_scores(guard: Classifier, rows: Sequence[list[int]]) -> Tensor:
     """The log-odds (N,) that each row of ids breaks the rule."""
-    device = guard.readout.weight.device
-    scores = []
-    for start in range(0, len(rows), batch_size):
-        chunk = rows[start : start + batch_size]
-        ids, mask = pad_batch(chunk, pad_id=0)
-        logits = guard(ids.to(device), mask.to(device)).cpu()
-        scores.append(logits[:, 1] - logits[:, 0])
-    return torch.cat(scores)
+    logits = class_logits(guard, rows)
+    return logits[:, 1] - logits[:, 0]
 
 
 def guard_threshold(harmless: Tensor, false_positives: float) -> float:
@@ -492,6 +477,7 @@ def refusal_direction(
     return means[0] - means[1]
 
 
+# %% book/alignment/safety.md#ablate_direction
 @contextmanager
 def ablate_direction(model: GPT, direction: Tensor) -> Iterator[None]:
     """Within, nothing in the stream has a part along `direction` (C,).

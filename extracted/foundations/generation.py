@@ -1,11 +1,11 @@
-# Generated from book/foundations/generation.md; do not edit (61ac64f9a46d)
+# Generated from book/foundations/generation.md; do not edit (41c9d58801be)
 """Text from a trained model, chosen token by token with a key-value cache, for many
 requests at once, each with its own seed, stop conditions and stream.
 """
 
 # %% book/foundations/generation.md#imports
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -88,12 +88,17 @@ class SamplingParams:
             "stop": not isinstance(self.stop, str) and all(self.stop),
             "seed": 0 <= self.seed < 2**64,
         }
-        for name, fine in sound.items():
-            if not fine:
-                raise ValueError(
-                    f"{name} {getattr(self, name)!r} makes no sense; see "
-                    "SamplingParams for its range"
-                )
+        check_fields(self, sound)
+
+
+def check_fields(config: object, sound: Mapping[str, bool]) -> None:
+    """Refuse a configuration with a field that is not sound."""
+    for name, fine in sound.items():
+        if not fine:
+            raise ValueError(
+                f"{name} {getattr(config, name)!r} makes no sense; see "
+                f"{type(config).__name__} for its range"
+            )
 
 
 def warp(
@@ -446,6 +451,7 @@ def stream(
         ended = int(ids) in params.stop_ids
         if not ended and (piece := text.feed(int(ids))):
             yield piece
-        if not decoding.advance(torch.tensor([ended or text.stopped])):
+        done = ids.new_tensor([ended or text.stopped], dtype=torch.bool)
+        if not decoding.advance(done):
             break
     yield text.flush()

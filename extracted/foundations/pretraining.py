@@ -1,4 +1,4 @@
-# Generated from book/foundations/pretraining.md; do not edit (e49ebf941083)
+# Generated from book/foundations/pretraining.md; do not edit (460c2f5c1512)
 """A training loop that evaluates, logs, survives a kill and resumes to the bit; and the
 book's GPT, trained with it.
 """
@@ -42,6 +42,7 @@ from extracted.foundations.language_modeling import (
     sample_tokens,
 )
 from extracted.foundations.optimization import (
+    Optimizers,
     build_optimizer,
     clip_gradients,
     warmup_stable_decay,
@@ -188,8 +189,9 @@ class Trainer:
 
     `loss(model, *batch)` is a mean over the batch; `evaluation(model)` gives
     numbers for the log. With a `directory` the run keeps log.jsonl and its
-    checkpoints there; with the `flops` of a token it logs the "mfu". Seeds
-    torch's global generator, from which dropout draws.
+    checkpoints there; with the `flops` of a token it logs the "mfu". Without
+    an `optimizer` it has the one that `config` describes. Seeds torch's
+    global generator, from which dropout draws.
     """
 
     def __init__(
@@ -201,6 +203,7 @@ class Trainer:
         directory: str | Path | None = None,
         loss: Callable[..., Tensor] = next_token_loss,
         evaluation: Callable[[nn.Module], dict[str, float]] | None = None,
+        optimizer: Optimizers | None = None,
         flops: int = 0,
     ) -> None:
         torch.manual_seed(config.seed)
@@ -210,7 +213,7 @@ class Trainer:
         self.batches, self.config = batches, config
         self.loss, self.evaluation = loss, evaluation
         self.directory = None if directory is None else Path(directory)
-        self.optimizer = build_optimizer(
+        self.optimizer = optimizer or build_optimizer(
             model,
             rate=config.rate,
             matrix_rate=config.matrix_rate,

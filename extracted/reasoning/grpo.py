@@ -1,4 +1,4 @@
-# Generated from book/reasoning/grpo.md; do not edit (16e98fc420ac)
+# Generated from book/reasoning/grpo.md; do not edit (4b2138648935)
 """Reinforcement learning from rewards that can be checked, built from parts that are
 tested one by one, and what happens when the wrong thing is paid.
 """
@@ -6,30 +6,33 @@ tested one by one, and what happens when the wrong thing is paid.
 # %% book/reasoning/grpo.md#imports
 import copy
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from extracted.alignment.instruction_tuning import Example, collate
+from extracted.alignment.instruction_tuning import Example
 from extracted.alignment.rlhf import (
     clipped_objective,
+    descend,
+    join_sampled,
     k3_kl,
+    masked_mean,
     policy_ratio,
+    schedule,
+    take,
     token_logprobs,
 )
-from extracted.foundations.generation import SamplingParams, generate
+from extracted.foundations.generation import (
+    SamplingParams,
+    check_fields,
+    generate,
+)
 from extracted.foundations.gpt import GPT
 from extracted.foundations.language_modeling import END_OF_TEXT
-from extracted.foundations.optimization import (
-    Optimizers,
-    build_optimizer,
-    clip_gradients,
-    warmup_stable_decay,
-)
+from extracted.foundations.optimization import Optimizers, build_optimizer
 from extracted.foundations.pretraining import save_model
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.chain_of_thought import (
@@ -98,15 +101,12 @@ def collect_rollouts(
             drawn += completion.drawn
             attempt = judge(tokenizer, problem, completion)
             rewards.append(reward(problem, attempt))
-    inputs, targets, mask = collate(examples, pad_id=0)
-    ids = torch.cat([inputs[:, :1], targets], dim=1)
-    counted, old = mask.bool(), torch.zeros(mask.shape)
-    old[counted] = torch.tensor(drawn)
     device = next(model.parameters()).device
-    groups = torch.tensor(rewards, device=device).view(len(problems), -1)
-    return Rollouts(
-        ids.to(device), counted.to(device), old.to(device), groups
+    ids, counted, old = (
+        part.to(device) for part in join_sampled(examples, drawn)
     )
+    groups = torch.tensor(rewards, device=device).view(len(problems), -1)
+    return Rollouts(ids, counted, old, groups)
 
 
 # %% book/reasoning/grpo.md#group_advantages
@@ -190,7 +190,7 @@ def sequence_mean(values: Tensor, counted: Tensor, length: int) -> Tensor:
 
 def token_mean(values: Tensor, counted: Tensor, length: int) -> Tensor:
     """The mean over all tokens of the batch. DAPO."""
-    return torch.where(counted, values, 0.0).sum() / counted.sum()
+    return masked_mean(values, counted)
 
 
 def fixed_mean(values: Tensor, counted: Tensor, length: int) -> Tensor:
@@ -237,12 +237,7 @@ class GRPOConfig:
             "scale": self.scale in ("std", "none"),
             "evaluate_every": self.evaluate_every >= 1,
         }
-        for name, sound in fine.items():
-            if not sound:
-                raise ValueError(
-                    f"{name} {getattr(self, name)!r} makes no sense; see "
-                    "GRPOConfig for what it means"
-                )
+        check_fields(self, fine)
 
     def sampling(self, tokenizer: Tokenizer, step: int) -> SamplingParams:
         """How the attempts of iteration `step` are drawn."""
@@ -302,14 +297,11 @@ def improve(
     for _ in range(config.updates):
         logp = token_logprobs(model, ids, counted, params)
         loss = grpo_loss(logp, ref_logp, rollouts, config)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = clip_gradients(model.parameters(), config.max_norm)
-        optimizer.step()
+        norm = descend(loss, model, optimizer, config.max_norm)
         ratio = policy_ratio(logp.detach(), rollouts.drawn)[counted]
         outside = (ratio < 1 - config.low) | (ratio > 1 + config.high)
         seen["outside"] = outside.float().mean().item()
-        seen["grad_norm"] = norm.item()
+        seen["grad_norm"] = norm
     return seen
 
 
@@ -364,26 +356,7 @@ def train_grpo(
     return log
 
 
-# %% book/reasoning/grpo.md#take
-def take(supply: Iterator[Problem], count: int) -> list[Problem]:
-    """The next problems of an iteration."""
-    batch = list(islice(supply, count))
-    if len(batch) < count:
-        raise ValueError(
-            f"{len(batch)} problems are left of the {count} that an "
-            "iteration needs; give iterations * num_problems"
-        )
-    return batch
-
-
-def schedule(step: int, iterations: int) -> float:
-    """The factor of the rates: up in a few steps, then down to zero."""
-    warmup = min(5, iterations // 4)
-    return warmup_stable_decay(
-        step, steps=iterations, warmup=warmup, decay=iterations - warmup
-    )
-
-
+# %% book/reasoning/grpo.md#describe
 def describe(rollouts: Rollouts) -> dict[str, float]:
     """What a batch earned, and how it was written."""
     counted = rollouts.counted

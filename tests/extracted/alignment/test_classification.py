@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from statistics import stdev
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ from extracted.alignment.classification import (
     LabelledText,
     LengthBatches,
     accuracy,
+    class_logits,
     classification_loss,
     collate_labelled,
     confusion_matrix,
@@ -49,6 +51,7 @@ from extracted.alignment.classification import (
     predict,
     set_trainable,
     split_of_text,
+    t_interval,
     tell_sum,
     tell_trouble,
 )
@@ -154,8 +157,8 @@ def test_texts_become_ids_behind_a_separator(tokenizer: Tokenizer) -> None:
 
 def test_a_batch_by_hand() -> None:
     items = [LabelledIds([5, 6, 7], 1), LabelledIds([5], 0)]
-    ids, mask, labels = collate_labelled(items, pad_id=9)
-    assert ids.tolist() == [[5, 6, 7], [5, 9, 9]]
+    ids, mask, labels = collate_labelled(items)
+    assert ids.tolist() == [[5, 6, 7], [5, 0, 0]]
     assert mask.tolist() == [[True, True, True], [True, False, False]]
     assert labels.tolist() == [1, 0]
     logits = torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0]])
@@ -255,7 +258,8 @@ def test_training_changes_that_part_alone(
     before = copy.deepcopy(model.state_dict())
     set_trainable(model, part)
     config = replace(CLASSIFIER_CONFIG, steps=2)
-    fit_classifier(model, tokenizer, MIXED, config, batch_size=4)
+    items = encode_labelled(tokenizer, MIXED)
+    fit_classifier(model, items, config, batch_size=4)
     for name, weight in model.named_parameters():
         assert torch.equal(weight, before[name]) != weight.requires_grad, name
 
@@ -265,7 +269,8 @@ def test_it_learns_a_handful_by_heart(tokenizer: Tokenizer) -> None:
     model = Classifier(GPT(shape, generator=torch.Generator().manual_seed(0)), 3)
     examples = [LabelledText(word, i % 3) for i, word in enumerate(WORDS)]
     config = replace(CLASSIFIER_CONFIG, steps=80, rate=0.01, matrix_rate=0.05)
-    log = fit_classifier(model, tokenizer, examples, config, max_len=64)
+    items = encode_labelled(tokenizer, examples, max_len=64)
+    log = fit_classifier(model, items, config)
     logits = predict(model, tokenizer, WORDS, max_len=64)
     assert accuracy(logits, [e.label for e in examples]) == 1.0
     assert log[-1]["loss"] < 0.1 and not model.training
@@ -277,8 +282,9 @@ def test_predictions_come_in_order_and_do_not_depend_on_the_batch(
     texts = [example.text for example in MIXED]
     together = predict(model, tokenizer, texts)
     assert together.shape == (12, 2) and not together.requires_grad
+    rows = encode_texts(tokenizer, texts)
     for size in (1, 5):
-        apart = predict(model, tokenizer, texts, batch_size=size)
+        apart = class_logits(model, rows, batch_size=size)
         torch.testing.assert_close(apart, together)
     alone = torch.cat([predict(model, tokenizer, [text]) for text in texts])
     torch.testing.assert_close(alone, together)
@@ -475,3 +481,24 @@ def test_offline_says_what_to_put_where(
         load_sms_spam(timeout=2)
     assert file.url in str(caught.value)
     assert str(tmp_path / "extracted" / SMS_SPAM.path) in str(caught.value)
+
+
+# Several seeds
+
+
+@pytest.mark.parametrize("runs", range(2, 11))
+def test_the_t_interval_holds_95_percent_of_students_density(runs: int) -> None:
+    mean, half = t_interval(list(range(runs)))
+    assert mean == (runs - 1) / 2
+    quantile = half / (stdev(range(runs)) / runs**0.5)
+    nu = runs - 1
+    scale = math.gamma((nu + 1) / 2) / (math.sqrt(nu * math.pi) * math.gamma(nu / 2))
+    width = quantile / 20_000
+    middles = (width * (i + 0.5) for i in range(20_000))
+    density = (scale * (1 + x * x / nu) ** (-(nu + 1) / 2) for x in middles)
+    assert 2 * width * sum(density) == pytest.approx(0.95, abs=1e-4)
+
+
+def test_an_interval_needs_two_runs() -> None:
+    with pytest.raises(ValueError, match="2 to 10"):
+        t_interval([1.0])

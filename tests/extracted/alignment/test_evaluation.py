@@ -3,7 +3,6 @@
 import itertools
 import math
 import random
-from statistics import stdev
 
 import numpy as np
 import pytest
@@ -34,7 +33,6 @@ from extracted.alignment.evaluation import (
     maximize_likelihood,
     paired_p_value,
     questions_needed,
-    t_interval,
     wilson_interval,
 )
 from extracted.alignment.instruction_tuning import (
@@ -105,22 +103,10 @@ def test_the_paired_p_value_counts_the_coins_that_are_as_far_off(
         paired_p_value([True], [])
 
 
-@pytest.mark.parametrize("runs", range(2, 11))
-def test_the_t_interval_holds_95_percent_of_students_density(runs: int) -> None:
-    mean, half = t_interval(list(range(runs)))
-    assert mean == (runs - 1) / 2
-    quantile = half / (stdev(range(runs)) / runs**0.5)
-    nu = runs - 1
-    scale = math.gamma((nu + 1) / 2) / (math.sqrt(nu * math.pi) * math.gamma(nu / 2))
-    width = quantile / 20_000
-    middles = (width * (i + 0.5) for i in range(20_000))
-    density = (scale * (1 + x * x / nu) ** (-(nu + 1) / 2) for x in middles)
-    assert 2 * width * sum(density) == pytest.approx(0.95, abs=1e-4)
-
-
-def test_an_interval_needs_two_runs() -> None:
-    with pytest.raises(ValueError, match="2 to 10"):
-        t_interval([1.0])
+def test_the_paired_p_value_takes_numpys_booleans() -> None:
+    first, second = np.arange(200) < 130, np.arange(200) % 2 == 0
+    expected = paired_p_value(first.tolist(), second.tolist())
+    assert paired_p_value(first, second) == expected > 0
 
 
 def test_the_bootstrap_agrees_with_the_normal_interval() -> None:
@@ -215,7 +201,7 @@ def test_logprobs_are_sums_over_the_reply_and_its_end(
 ) -> None:
     prompts = ["Where is Tom?", "Say this: a long prompt, longer than the other."]
     options = [["In the barn.", "No."], ["One.", "Two of them.", "Three"]]
-    found = choice_logprobs(model, tokenizer, prompts, options, batch_size=2)
+    found = choice_logprobs(model, tokenizer, prompts, options)
     assert [len(row) for row in found] == [2, 3]
     for prompt, some, row in zip(prompts, options, found, strict=True):
         start = encode_chat(tokenizer, [Message("user", prompt)], reply=True)
@@ -257,9 +243,9 @@ def test_both_orders_cancel_a_preference_for_a_place(
 ) -> None:
     contests = [Contest("Which?", f"{'ab'[i % 2]}{i}", f"c{i}") for i in range(20)]
     config = TrainConfig(steps=6, log_every=0, evaluate_every=0)
-    judge = fit_judge(model, tokenizer, contests, config, batch_size=8)
+    judge = fit_judge(model, tokenizer, contests, config)
     before = judge_both_orders(judge, tokenizer, contests)
-    single = judge_contests(judge, tokenizer, contests, batch_size=3)
+    single = judge_contests(judge, tokenizer, contests)
     with torch.no_grad():
         judge.readout.bias += torch.tensor([5.0, 0.0])
     assert torch.allclose(

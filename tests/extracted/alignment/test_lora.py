@@ -18,10 +18,10 @@ from extracted.alignment.instruction_tuning import (
     Example,
     Task,
     generate_tasks,
+    response_loss,
 )
 from extracted.alignment.lora import (
     MANNERS,
-    AdamWTrainer,
     LoRAConfig,
     LoRALinear,
     add_lora,
@@ -338,8 +338,9 @@ def test_it_overfits_a_batch_and_moves_only_the_adapters() -> None:
     add_lora(model, LoRAConfig(rank=4), generator=torch.Generator().manual_seed(0))
     examples = [Example([1 + i % 2, 5], [9 + i % 2, 3]) for i in range(16)]
     config = TrainConfig(steps=150, rate=1e-2, log_every=1, evaluate_every=0)
-    trainer = tune(model, examples, BYTES, config)
-    assert trainer.history[0]["loss"] > 3 > 0.1 > trainer.history[-1]["loss"]
+    before = response_loss(model, examples)
+    tune(model, examples, BYTES, config)
+    assert before > 3 > 0.1 > response_loss(model, examples)
     assert not model.training
     remove_lora(model)
     for name, weight in model.state_dict().items():
@@ -349,9 +350,8 @@ def test_it_overfits_a_batch_and_moves_only_the_adapters() -> None:
 def test_frozen_weights_have_no_state_and_all_of_it_is_adamw() -> None:
     model = tiny()
     add_lora(model, LoRAConfig())
-    trainer = tune(model, [Example([1], [2])] * 16, BYTES, TrainConfig(steps=2))
-    assert isinstance(trainer, AdamWTrainer)
-    (optimizer,) = trainer.optimizer.optimizers
+    adamw = tune(model, [Example([1], [2])] * 16, BYTES, TrainConfig(steps=2))
+    (optimizer,) = adamw.optimizers
     assert isinstance(optimizer, AdamW)
     mine = {id(weight) for weight in lora_parameters(model)}
     assert {id(weight) for weight in optimizer.state} == mine

@@ -200,8 +200,6 @@ def test_scores_alone_in_batches_and_of_conversations(
     for reply, score in zip(replies, together, strict=True):
         alone = score_replies(scorer, tokenizer, [TASK], [reply])
         torch.testing.assert_close(alone[0], score, rtol=1e-4, atol=1e-5)
-    split = score_replies(scorer, tokenizer, [TASK] * 3, replies, batch_size=1)
-    torch.testing.assert_close(split, together, rtol=1e-4, atol=1e-5)
     chat = [(Message("user", TASK.prompt),)] * 3
     assert torch.equal(score_replies(scorer, tokenizer, chat, replies), together)
     gaps = score_differences(scorer, tokenizer, [Preference(TASK, GOOD, "Yes.")])

@@ -250,7 +250,7 @@ def test_a_guard_learns_what_is_flagged(model: RotaryGPT, tokenizer: Tokenizer) 
     good = [wrapped(twin).encode(tokenizer) for _, twin in pairs]
     config = TrainConfig(80, 0.01, 0.03, evaluate_every=0)
     guard = train_guard(model, bad, good, config)
-    scores = guard_scores(guard, bad + good, batch_size=7)
+    scores = guard_scores(guard, bad + good)
     assert (scores[:32] > 0).all() and (scores[32:] < 0).all()
     alone = torch.cat([guard_scores(guard, [row]) for row in bad + good])
     assert torch.allclose(scores, alone, atol=1e-4)

@@ -8,12 +8,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from models import opinionated
 
 from extracted.alignment.rlhf import (
     token_logprobs,
 )
 from extracted.foundations.generation import Completion, SamplingParams
-from extracted.foundations.gpt import GPTConfig, RotaryGPT
+from extracted.foundations.gpt import GPT
 from extracted.foundations.language_modeling import END_OF_TEXT
 from extracted.foundations.tokenizer import Tokenizer
 from extracted.reasoning.chain_of_thought import Attempt
@@ -28,7 +29,6 @@ from extracted.reasoning.grpo import (
     informative,
     right_answer,
     right_steps,
-    schedule,
     sequence_mean,
     sequence_surrogate,
     token_mean,
@@ -50,13 +50,8 @@ MIXED = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
 SURROGATES = (token_surrogate, sequence_surrogate, weighted_surrogate)
 
 
-def tiny(seed: int = 0) -> RotaryGPT:
-    config = GPTConfig(BYTES.vocab_size, 512, 1, 2, 16, bias=False, qk_norm=True)
-    model = RotaryGPT(config, generator=torch.Generator().manual_seed(seed))
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(3)
-    return model.eval()
+def tiny(seed: int = 0) -> GPT:
+    return opinionated(BYTES.vocab_size, seed=seed)
 
 
 def attempt(problem: Problem, text: str) -> Attempt:
@@ -231,12 +226,6 @@ def test_the_config_refuses() -> None:
     assert set(METHODS) == {"GRPO", "Dr. GRPO", "DAPO", "GSPO", "CISPO"}
 
 
-def test_schedule_rises_and_ends_low() -> None:
-    factors = [schedule(i, 40) for i in range(40)]
-    assert factors[0] < factors[4] and max(factors) == 1
-    assert factors[-1] < 0.1 and schedule(0, 1) > 0
-
-
 def plain_text(problem: Problem, given: Attempt) -> float:
     """A reward that any model can earn: the share of characters in ASCII."""
     return sum(c.isascii() for c in given.text) / max(1, len(given.text))
@@ -274,5 +263,5 @@ def test_equal_rewards_leave_the_weights_alone() -> None:
 
 def test_too_few_problems_are_refused() -> None:
     config = GRPOConfig(iterations=3, num_problems=2, num_samples=2, max_new_tokens=4)
-    with pytest.raises(ValueError, match="1 problems are left"):
+    with pytest.raises(ValueError, match="1 are left of the 2"):
         train_grpo(tiny(), BYTES, generate_problems(5), config)
