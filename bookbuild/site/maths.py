@@ -18,6 +18,8 @@ LOGGER = logging.getLogger(__name__)
 FORMULA = re.compile(r'<div id="f(\d+)">\s*<p>(.*?)</p>\s*</div>', re.DOTALL)
 ANNOTATION = re.compile(r"<annotation.*?</annotation>|</?semantics>", re.DOTALL)
 VARIANT = re.compile(r' mathvariant="(?!normal")[a-z-]+"')
+# Pandoc makes an identifier of a slash after \Big, and only operators have a size.
+SIZED = re.compile(r'<mi( [^>]*stretchy="true"[^>]*)>(.*?)</mi>')
 # Pandoc sets \mathbf in bold italic; TeX, and this book, in bold upright.
 UPRIGHT = {chr(0x1D468 + i): chr(0x1D400 + i) for i in range(52)}
 RELATIONS = frozenset("=≤≥<>≈≠∝→⇒≪≫∼≡")
@@ -88,7 +90,7 @@ def _clean(markup: str, *, upright: bool) -> str:
     markup = markup.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
     if upright:
         markup = "".join(UPRIGHT.get(letter, letter) for letter in markup)
-    markup = VARIANT.sub("", markup)
+    markup = SIZED.sub(r"<mo\1>\2</mo>", VARIANT.sub("", markup))
     return _breakable(markup) if 'display="inline"' in markup else markup
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -216,18 +217,20 @@ def test_links_to_the_markdown_of_a_chapter_lead_to_its_page(make_book: Make) ->
 def test_mathml_is_upright_bold_and_aligned() -> None:
     from bookbuild.site.maths import mathml
 
-    bold, lines, bad, slanted = mathml(
+    bold, lines, bad, slanted, sized = mathml(
         [
             (r"\mathbf W", False),
             (r"a &= b \\ &= c", True),
             (r"\frac{1}{", False),
             (r"\boldsymbol W", False),
+            (r"a \Big/ b", True),
         ]
     )
     assert bold == '<math display="inline"><mi>𝐖</mi></math>'
     assert lines.count("<mtr>") == 2
     assert bad == ""
     assert "𝑾" in slanted
+    assert re.search('<mo [^>]*minsize="180%"[^>]*>/</mo>', sized)
     assert mathml([]) == []
 
 
